@@ -1,0 +1,1 @@
+//! XML read safely: no entities beyond the five, bounded depth, within the budget.
