@@ -5,3 +5,4 @@
 pub mod identify;
 pub mod inspect;
 pub mod model;
+pub mod pipeline;
