@@ -41,6 +41,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("media.toml", include_str!("messages/media.toml")),
     ("office.toml", include_str!("messages/office.toml")),
     ("pdf.toml", include_str!("messages/pdf.toml")),
+    ("rules.toml", include_str!("messages/rules.toml")),
     ("sandbox.toml", include_str!("messages/sandbox.toml")),
     ("sheet.toml", include_str!("messages/sheet.toml")),
     ("submission.toml", include_str!("messages/submission.toml")),

@@ -7,6 +7,8 @@
 //! 3. What is inferred rather than published says so in a comment beside the setting.
 
 pub mod catalogue;
+mod stub;
+pub use stub::*;
 
 use std::collections::BTreeMap;
 
