@@ -103,7 +103,10 @@ pub fn extension_of(name: &str) -> Option<String> {
 
 fn is_dangerous(extension: &str) -> bool {
     Format::from_extension(extension).any(Format::is_executable)
-        || matches!(extension, "hta" | "pif" | "cpl" | "reg" | "url" | "wsf" | "jse" | "vbe" | "msc" | "application" | "appx" | "scf" | "iso" | "img" | "vhd")
+        || matches!(
+            extension,
+            "hta" | "pif" | "cpl" | "reg" | "url" | "wsf" | "jse" | "vbe" | "msc" | "application" | "appx" | "scf" | "iso" | "img" | "vhd"
+        )
 }
 
 fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
@@ -114,7 +117,10 @@ fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
     let promised: Vec<Format> = Format::from_extension(&extension).collect();
     if promised.is_empty() {
         out.push(
-            Signal::new("file-extension-unknown").arg("extension", extension.as_str()).arg("format", format.label()).arg("usual", format.extensions()[0]),
+            Signal::new("file-extension-unknown")
+                .arg("extension", extension.as_str())
+                .arg("format", format.label())
+                .arg("usual", format.extensions()[0]),
         );
         return;
     }
@@ -123,12 +129,7 @@ fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
     }
     let siblings = promised.iter().any(|p| are_siblings(*p, format));
     let signal = if siblings { Signal::new("file-extension-sibling") } else { Signal::new("file-extension-mismatch") };
-    out.push(
-        signal
-            .arg("extension", extension.as_str())
-            .arg("format", format.label())
-            .arg("usual", format.extensions()[0]),
-    );
+    out.push(signal.arg("extension", extension.as_str()).arg("format", format.label()).arg("usual", format.extensions()[0]));
 }
 
 /// Every reader takes one for the other: the difference is a matter of taste.
@@ -141,7 +142,8 @@ fn are_interchangeable(promised: Format, found: Format) -> bool {
 /// Common viewers open one under the other's name, but not all of them.
 fn are_siblings(promised: Format, found: Format) -> bool {
     let base_media = [Format::Mp4, Format::Mov, Format::F4v, Format::M4a, Format::ThreeGp];
-    (promised.family() == Family::Image && found.family() == Family::Image) || (base_media.contains(&promised) && base_media.contains(&found))
+    (promised.family() == Family::Image && found.family() == Family::Image)
+        || (base_media.contains(&promised) && base_media.contains(&found))
 }
 
 fn media_type(declared: &Declared<'_>, facts: &Facts, out: &mut Vec<Signal>) {
@@ -208,11 +210,22 @@ mod tests {
     }
 
     fn a(format: Format, size: u64) -> Examined {
-        Examined { size: Some(size), sha256: Some("ab".into()), facts: Some(Facts { format: Some(format), ..Facts::of_size(size) }), ..Examined::default() }
+        Examined {
+            size: Some(size),
+            sha256: Some("ab".into()),
+            facts: Some(Facts { format: Some(format), ..Facts::of_size(size) }),
+            ..Examined::default()
+        }
     }
 
     fn pdf_below_15_mo(formats: &FormatSet) -> FileRules<'_> {
-        FileRules { max_size: SizeLimit { mo: 15.0, inclusive: false }, bytes_per_mo: 1_000_000, formats, overflow: None, members_follow: true }
+        FileRules {
+            max_size: SizeLimit { mo: 15.0, inclusive: false },
+            bytes_per_mo: 1_000_000,
+            formats,
+            overflow: None,
+            members_follow: true,
+        }
     }
 
     #[test]

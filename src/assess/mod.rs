@@ -110,7 +110,13 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     report
 }
 
-fn judge_item(expected: &completeness::Expected<'_>, submission: &Submission, item: &Item, position: usize, looked: &Examined) -> ItemReport {
+fn judge_item(
+    expected: &completeness::Expected<'_>,
+    submission: &Submission,
+    item: &Item,
+    position: usize,
+    looked: &Examined,
+) -> ItemReport {
     let mut signals = looked.signals.clone();
     if submission.items[..position].iter().any(|other| other.id == item.id) {
         signals.push(Signal::new("item-id-repeated").arg("id", item.id.as_str()));

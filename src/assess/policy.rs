@@ -23,9 +23,7 @@ pub fn finding(signal: &Signal, severities: &Severities) -> Option<Finding> {
         Some(policy) if message.severity != Severity::Fatal => policy.severity()?,
         _ => message.severity,
     };
-    let fill = |text: &Text| {
-        Text::new(messages::fill(&text.fr, &signal.args, Lang::Fr), messages::fill(&text.en, &signal.args, Lang::En))
-    };
+    let fill = |text: &Text| Text::new(messages::fill(&text.fr, &signal.args, Lang::Fr), messages::fill(&text.en, &signal.args, Lang::En));
     Some(Finding {
         code: signal.code.clone(),
         severity,
@@ -78,7 +76,10 @@ fn unknown_code(code: &Code) -> Finding {
             format!("Le code « {code} » n'est pas connu de cette version de greffier."),
             format!("The code “{code}” is not known to this version of greffier."),
         ),
-        remedy: Text::new("Rien à corriger de votre côté : la vérification sera relancée.", "Nothing to fix on your side: the check will be run again."),
+        remedy: Text::new(
+            "Rien à corriger de votre côté : la vérification sera relancée.",
+            "Nothing to fix on your side: the check will be run again.",
+        ),
         args: BTreeMap::new(),
         more: 0,
     }

@@ -111,8 +111,7 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
 fn read_submission(path: &Path) -> Result<Submission, FolderError> {
     let text = read_text(path)?;
     let malformed = |message: String| FolderError::Malformed { path: path.to_owned(), message };
-    let submission: Submission =
-        serde_json::from_str(&text).map_err(|e| malformed(format!("{}:{}: {e}", e.line(), e.column())))?;
+    let submission: Submission = serde_json::from_str(&text).map_err(|e| malformed(format!("{}:{}: {e}", e.line(), e.column())))?;
     if submission.schema != SCHEMA {
         return Err(malformed(format!("schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
     }

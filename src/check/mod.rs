@@ -154,7 +154,10 @@ impl Examiner {
         let (file, digest) = match hashing {
             Ok(Ok(hashed)) => hashed,
             Ok(Err(e)) => {
-                return Examined { signals: vec![Signal::new("item-source-unreadable").arg("why", e.kind().to_string())], ..Examined::default() };
+                return Examined {
+                    signals: vec![Signal::new("item-source-unreadable").arg("why", e.kind().to_string())],
+                    ..Examined::default()
+                };
             }
             Err(_) => return Examined { signals: vec![failed("lecture interrompue")], ..Examined::default() },
         };

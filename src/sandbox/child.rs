@@ -25,7 +25,10 @@ pub fn main(request: Option<String>) -> ! {
     }));
     let Some(request) = request.and_then(|r| serde_json::from_str::<Request>(&r).ok()) else { std::process::exit(EXIT_NO_ANSWER) };
     let reply = answer(&request);
-    let sent = wire::encode(&reply).ok().and_then(|bytes| std::io::stdout().lock().write_all(&bytes).ok());
+    let sent = wire::encode(&reply).ok().and_then(|bytes| {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(&bytes).and_then(|()| stdout.flush()).ok()
+    });
     // `_exit`: destructors and exit handlers have nothing left to do and might need a forbidden call.
     unsafe { libc::_exit(if sent.is_some() { 0 } else { EXIT_NO_ANSWER }) }
 }
@@ -218,8 +221,7 @@ fn seccomp_allow_list() -> Result<(), String> {
     rules.insert(libc::SYS_mmap, not_executable()?);
     rules.insert(libc::SYS_mprotect, not_executable()?);
     let architecture = std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture).map_err(|e| e.to_string())?;
+    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture).map_err(|e| e.to_string())?;
     let program: BpfProgram = filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
     seccompiler::apply_filter(&program).map_err(|e| e.to_string())
 }
