@@ -6,15 +6,15 @@
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use super::wire::{self, Reply, Request};
-use super::{Mechanism, SandboxConfig, facts_of_large_file};
+use super::wire::{self, Reply, Request, Task};
+use super::{Mechanism, SandboxConfig, drill, facts_of_large_file};
 use crate::inspect::{Context, inspect};
 
 /// Where the last panic happened; the message is never kept, it may quote the file.
-static PANIC_LOCATION: Mutex<String> = Mutex::new(String::new());
+pub(super) static PANIC_LOCATION: Mutex<String> = Mutex::new(String::new());
 
 /// Exit code of a child that could not even answer.
-const EXIT_NO_ANSWER: i32 = 70;
+pub(super) const EXIT_NO_ANSWER: i32 = 70;
 
 /// Entry point of the child. Never returns.
 pub fn main(request: Option<String>) -> ! {
@@ -39,20 +39,25 @@ fn answer(request: &Request) -> Reply {
         Ok(file) => file,
         Err(e) => return Reply::Unavailable { mechanism: "mmap".into(), reason: e.to_string() },
     };
+    // Reads the clock for the first time, which may look the vDSO up in ways that are forbidden later.
+    let mut ctx = Context::new(request.limits.clone());
     let missing = match lock_in(&request.sandbox, request.parent) {
         Ok(missing) => missing,
         Err((mechanism, reason)) => return Reply::Unavailable { mechanism: mechanism.as_str().into(), reason },
     };
-    if request.probe {
-        return Reply::Probe { missing };
+    match request.task {
+        Task::Probe => return Reply::Probe { missing },
+        Task::Drill(drill) => return drill::run(drill),
+        Task::Inspect => {}
     }
-    let described = std::panic::catch_unwind(|| {
+    // The context is not looked at again after a panic: nothing of it can be seen half-changed.
+    let described = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         if file.size > file.bytes.len() as u64 {
             facts_of_large_file(file.bytes, file.size, request.sandbox.max_mapped_bytes)
         } else {
-            inspect(file.bytes, &mut Context::new(request.limits.clone()))
+            inspect(file.bytes, &mut ctx)
         }
-    });
+    }));
     match described {
         Ok(facts) => Reply::Facts { facts: Box::new(facts) },
         Err(_) => Reply::Panicked { location: PANIC_LOCATION.lock().map(|l| l.clone()).unwrap_or_default() },

@@ -13,6 +13,7 @@
 //!    under `sandbox.allow_missing`.
 
 pub mod child;
+mod drill;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::inspect::Limits;
 use crate::model::facts::Facts;
 use crate::model::{Format, Signal};
-pub use wire::{Reply, Request};
+pub use wire::{Drill, Reply, Request, Task};
 
 /// First argument of the child process.
 pub const CHILD_ARGUMENT: &str = "__inspect";
@@ -151,7 +152,7 @@ impl Sandbox {
     pub async fn start_with_program(config: SandboxConfig, limits: Limits, program: PathBuf) -> Result<Self, SandboxError> {
         let mut sandbox = Self { config, limits, program, missing: Vec::new() };
         let nothing = std::fs::File::open("/dev/null").map_err(SandboxError::Spawn)?;
-        match sandbox.run(nothing, true).await? {
+        match sandbox.run(nothing, Task::Probe).await? {
             Ending::Replied(Reply::Probe { missing }) => sandbox.missing = missing,
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => return Err(SandboxError::Unavailable { mechanism, reason }),
             Ending::Replied(_) => return Err(SandboxError::Protocol("unexpected answer to the probe".into())),
@@ -176,7 +177,7 @@ impl Sandbox {
     /// Only what is not the file's doing.
     pub async fn inspect(&self, file: std::fs::File) -> Result<Facts, SandboxError> {
         let size = file.metadata().map_err(SandboxError::Io)?.len();
-        match self.run(file, false).await? {
+        match self.run(file, Task::Inspect).await? {
             Ending::Replied(Reply::Facts { facts }) => Ok(*facts),
             Ending::Replied(Reply::Panicked { location }) => {
                 tracing::error!(location, "an inspector panicked; the file gets a finding");
@@ -195,6 +196,19 @@ impl Sandbox {
         }
     }
 
+    /// Runs one drill and says how it ended: the code of the signal that a file doing the same would get.
+    ///
+    /// # Errors
+    /// As [`Sandbox::inspect`]; [`SandboxError::Protocol`] also when the sandbox did not hold.
+    pub async fn drill(&self, drill: Drill) -> Result<String, SandboxError> {
+        let nothing = std::fs::File::open("/dev/null").map_err(SandboxError::Spawn)?;
+        match self.run(nothing, Task::Drill(drill)).await? {
+            Ending::Died(death) => Ok(self.signal_of(&death).code.to_string()),
+            Ending::Replied(Reply::Panicked { .. }) => Ok("sandbox-crash".into()),
+            Ending::Replied(_) => Err(SandboxError::Protocol(format!("the sandbox did not hold: {drill:?} went through"))),
+        }
+    }
+
     fn signal_of(&self, death: &Death) -> Signal {
         match death {
             Death::Memory => Signal::new("sandbox-memory").arg("limit_bytes", self.config.memory_bytes),
@@ -206,8 +220,8 @@ impl Sandbox {
         }
     }
 
-    async fn run(&self, file: std::fs::File, probe: bool) -> Result<Ending, SandboxError> {
-        let request = Request { probe, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
+    async fn run(&self, file: std::fs::File, task: Task) -> Result<Ending, SandboxError> {
+        let request = Request { task, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
         let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
         let mut child = tokio::process::Command::new(&self.program)
             .arg(CHILD_ARGUMENT)
@@ -226,27 +240,29 @@ impl Sandbox {
         let mut reply = Vec::new();
         let mut complaint = Vec::new();
         let max_reply = self.config.max_reply_bytes;
-        let talk = async {
-            let mut stdout = stdout.take(max_reply + 1);
-            // The complaint is only looked at for the allocator's own words; it may quote the file and is never logged.
-            let mut stderr = stderr.take(64 * 1024);
-            let (a, b) = tokio::join!(stdout.read_to_end(&mut reply), stderr.read_to_end(&mut complaint));
-            a.and(b)
+        let answer = async {
+            stdout.take(max_reply + 1).read_to_end(&mut reply).await.map_err(Talk::Io)?;
+            if reply.len() as u64 > max_reply { Err(Talk::TooMuch) } else { Ok(()) }
         };
-        match tokio::time::timeout(Duration::from_secs(self.config.wall_seconds), talk).await {
-            Err(_) => {
-                // The kill can only fail because the child is already gone; `wait` below settles it either way.
-                let _ = child.start_kill();
-                let _ = child.wait().await;
-                return Ok(Ending::Died(Death::Wall));
-            }
-            Ok(Err(e)) => return Err(SandboxError::Io(e)),
-            Ok(Ok(_)) => {}
-        }
-        if reply.len() as u64 > max_reply {
+        // The complaint is only looked at for the allocator's own words; it may quote the file and is never logged.
+        let complain = async {
+            let mut stderr = stderr;
+            (&mut stderr).take(64 * 1024).read_to_end(&mut complaint).await.map_err(Talk::Io)?;
+            tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map(|_| ()).map_err(Talk::Io)
+        };
+        // The first of the two to fail ends both: a child that floods is not listened to any longer.
+        let talk = async { tokio::try_join!(answer, complain) };
+        let ended = tokio::time::timeout(Duration::from_secs(self.config.wall_seconds), talk).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            // The kill can only fail because the child is already gone; `wait` settles it either way.
             let _ = child.start_kill();
             let _ = child.wait().await;
-            return Ok(Ending::Died(Death::Reply));
+        }
+        match ended {
+            Err(_) => return Ok(Ending::Died(Death::Wall)),
+            Ok(Err(Talk::TooMuch)) => return Ok(Ending::Died(Death::Reply)),
+            Ok(Err(Talk::Io(e))) => return Err(SandboxError::Io(e)),
+            Ok(Ok(_)) => {}
         }
         let status = child.wait().await.map_err(SandboxError::Io)?;
         if status.success() {
@@ -259,6 +275,12 @@ impl Sandbox {
         }
         Ok(Ending::Died(Death::of(status, &complaint)))
     }
+}
+
+/// Why a conversation with a child was ended before its time.
+enum Talk {
+    TooMuch,
+    Io(std::io::Error),
 }
 
 enum Ending {

@@ -13,14 +13,71 @@ use crate::model::facts::Facts;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Only lock in and say what is missing.
-    pub probe: bool,
+    /// What to do once locked in.
+    pub task: Task,
     /// Process id of the parent: a child whose parent is already another process dies at once.
     pub parent: u32,
     /// How to lock in.
     pub sandbox: SandboxConfig,
     /// The budget.
     pub limits: Limits,
+}
+
+/// What a child does once it is locked in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Say what is missing.
+    Probe,
+    /// Describe the file.
+    Inspect,
+    /// Try one thing that must not succeed, as a taken-over child would.
+    Drill(Drill),
+}
+
+/// An escape or an excess that the sandbox must stop. `greffier doctor` and the tests run them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drill {
+    /// Allocate without end.
+    Memory,
+    /// Compute without end.
+    Cpu,
+    /// Overflow the stack.
+    Stack,
+    /// Open a file that everybody may read.
+    OpenFile,
+    /// Open a network socket.
+    Socket,
+    /// Start a program.
+    Execute,
+    /// Start a thread.
+    Thread,
+    /// Make memory executable.
+    ExecutableMemory,
+    /// Panic.
+    Panic,
+    /// Answer more than the parent takes.
+    Flood,
+    /// Answer half and end.
+    HalfAnswer,
+}
+
+impl Drill {
+    /// Every drill.
+    pub const ALL: [Self; 11] = [
+        Self::Memory,
+        Self::Cpu,
+        Self::Stack,
+        Self::OpenFile,
+        Self::Socket,
+        Self::Execute,
+        Self::Thread,
+        Self::ExecutableMemory,
+        Self::Panic,
+        Self::Flood,
+        Self::HalfAnswer,
+    ];
 }
 
 /// What the child answers.

@@ -1,0 +1,3 @@
+//! One integration binary: every module drives the real thing.
+
+mod sandbox;
