@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand; human output, `--json`, exit codes. No logic of its own.
 
 pub mod check;
+pub mod doctor;
 pub mod explain;
 pub mod inspect;
 pub mod render;
@@ -72,6 +73,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Explain a finding or error code
     Explain(explain::ExplainArgs),
+    /// Try the sandbox and compare this machine with the limits
+    Doctor(doctor::DoctorArgs),
     /// Print the JSON Schema of a document
     Schema(schema::SchemaArgs),
 }
@@ -96,6 +99,7 @@ pub async fn run() -> ExitCode {
         Command::Check(args) => check::run(args, &config, lang).await,
         Command::Inspect(args) => inspect::run(args, &config, lang).await,
         Command::Explain(args) => explain::run(&args, lang),
+        Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
     };
     ended.unwrap_or_else(|e| fail(&e))
