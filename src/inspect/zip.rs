@@ -1,7 +1,285 @@
-//! TO BE WRITTEN.
+//! ZIP archives: what is inside, and whether everybody who opens them sees the same.
+//!
+//! Goals:
+//! 1. Every member is described by the same inspectors as a file deposited alone, one at a time, under the
+//!    one budget of the item.
+//! 2. An archive that two programs may unpack differently is told apart: duplicates, overlaps, headers that
+//!    contradict each other, names that leave the folder.
+//! 3. Nothing is written anywhere: names are data.
 
-use super::Context;
-use crate::model::Facts;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Describes one file of this family.
-pub fn inspect(_bytes: &[u8], _ctx: &mut Context, _facts: &mut Facts) {}
+use sha2::{Digest as _, Sha256};
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::zip_index::{MAX_MEMBER_BYTES, MemberError, ZipEntry, ZipError, ZipField, ZipIndex, ZipProblem, ZipProblemKind};
+use super::{Context, Exceeded};
+use crate::model::facts::{ArchiveFacts, Detail, Facts, MemberFacts};
+use crate::model::text::is_unsafe_to_show;
+use crate::model::{Place, Signal};
+
+/// What no honest archive reaches: this many bytes at this ratio. Deflate alone stops at 1,032:1, so that
+/// the second pair means one value repeated over and over.
+const BOMB_RATIOS: [(u64, u64); 2] = [(100 * 1024 * 1024, 100), (16 * 1024 * 1024, 500)];
+/// NTFS, ext4 and APFS: one name of a path.
+const MAX_NAME_PIECE: usize = 255;
+/// Windows without long paths: the whole path, the folder of extraction not counted.
+const MAX_NAME: usize = 240;
+/// AppleDouble (RFC 1740): what macOS adds beside every file.
+const APPLE_DOUBLE: &[u8] = &[0x00, 0x05, 0x16, 0x07];
+/// Names under which Windows starts a program whatever the content looks like.
+const SCRIPT_EXTENSIONS: &[&str] =
+    &["bat", "cmd", "com", "cpl", "hta", "jse", "lnk", "msc", "pif", "ps1", "psm1", "reg", "scf", "scr", "url", "vbe", "vbs", "wsf", "wsh"];
+
+/// Describes a ZIP archive and, recursively, its members.
+pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
+    if ctx.depth >= ctx.budget.limits().max_depth {
+        Exceeded::Depth.record(facts, &ctx.budget);
+        return;
+    }
+    let index = match ZipIndex::open(bytes) {
+        Ok(index) => index,
+        Err(error) => {
+            facts.push(unreadable(error, bytes));
+            facts.detail = Some(Detail::Archive(ArchiveFacts::default()));
+            return;
+        }
+    };
+    let mut archive = ArchiveFacts { entries: index.count, ..ArchiveFacts::default() };
+    for problem in &index.problems {
+        if let Some(signal) = describe(problem, &index) {
+            facts.push(signal);
+        }
+    }
+    describe_names(&index, facts);
+    let before = ctx.budget.inflated();
+    if let Err(exceeded) = read_members(&index, ctx, facts, &mut archive) {
+        exceeded.record(facts, &ctx.budget);
+    }
+    let inflated = ctx.budget.inflated().saturating_sub(before);
+    let ratio = inflated / (bytes.len() as u64).max(1);
+    if BOMB_RATIOS.iter().any(|(size, times)| inflated >= *size && ratio >= *times) {
+        facts.push(Signal::new("zip-bomb-ratio").arg("size_bytes", bytes.len()).arg("inflated_bytes", inflated).arg("ratio", ratio));
+    }
+    describe_layout(&index, facts, &mut archive);
+    facts.detail = Some(Detail::Archive(archive));
+}
+
+/// The signal of an archive without a readable directory.
+fn unreadable(error: ZipError, bytes: &[u8]) -> Signal {
+    match error {
+        ZipError::NoEnd => Signal::new("zip-no-directory").arg("size_bytes", bytes.len()),
+        ZipError::Split => Signal::new("zip-split"),
+        ZipError::NoDirectory { byte } => Signal::new("zip-directory-damaged").at(Place::byte(byte)).arg("entries", 0),
+        ZipError::DirectoryDamaged { entries, byte } => Signal::new("zip-directory-damaged").at(Place::byte(byte)).arg("entries", entries),
+    }
+}
+
+/// The signal of one structural problem; `None` where every common tool reads on and reads the same.
+fn describe(problem: &ZipProblem, index: &ZipIndex<'_>) -> Option<Signal> {
+    let mut place = Place::byte(problem.byte);
+    if let Some(entry) = problem.entry.and_then(|i| index.entries.get(i)) {
+        place = place.inside(&entry.name);
+    }
+    let signal = match problem.kind {
+        ZipProblemKind::LocalHeaderMissing | ZipProblemKind::DataOutside => Signal::new("zip-member-missing"),
+        ZipProblemKind::HeadersDisagree(ZipField::Date) => Signal::new("zip-irregular").arg("field", ZipField::Date.as_str()),
+        ZipProblemKind::HeadersDisagree(field) => Signal::new("zip-headers-disagree").arg("field", field.as_str()),
+        ZipProblemKind::DescriptorDisagrees => Signal::new("zip-headers-disagree").arg("field", "data descriptor"),
+        ZipProblemKind::Comment => Signal::new("zip-irregular").arg("field", "file comment"),
+        ZipProblemKind::ExtraField => Signal::new("zip-extra-field"),
+        ZipProblemKind::ExtraPadding => return None,
+        ZipProblemKind::Overlap => Signal::new("zip-overlap"),
+        ZipProblemKind::Gap => Signal::new("zip-hidden-data").arg("hidden_bytes", index.hidden),
+        ZipProblemKind::GapBeforeEnd => Signal::new("zip-directory-disagrees").arg("field", ZipField::DirectorySize.as_str()),
+        ZipProblemKind::EndDisagrees(field) => Signal::new("zip-directory-disagrees").arg("field", field.as_str()),
+        ZipProblemKind::SecondEnd => Signal::new("zip-directory-disagrees").arg("field", "end of central directory record"),
+        ZipProblemKind::Trailing => Signal::new("zip-trailing-data").arg("trailing_bytes", index.trailing),
+        ZipProblemKind::Leading => Signal::new("zip-leading-data").arg("leading_bytes", index.leading),
+        ZipProblemKind::NulInName => Signal::new("zip-name-nul"),
+        ZipProblemKind::NameEncoding => Signal::new("zip-name-encoding"),
+        // The budget of members is far lower and says so.
+        ZipProblemKind::TooManyEntries => return None,
+    };
+    Some(signal.at(place))
+}
+
+/// Names that escape, that hide, that no file system takes, that come twice.
+fn describe_names(index: &ZipIndex<'_>, facts: &mut Facts) {
+    let mut exact: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut folded: BTreeMap<String, &str> = BTreeMap::new();
+    for entry in &index.entries {
+        let name = entry.name.as_str();
+        let at = || Place::member(name);
+        if let Some(how) = escapes(name) {
+            facts.push(Signal::new("zip-name-escapes").at(at()).arg("how", how));
+        } else if name.contains('\\') {
+            facts.push(Signal::new("zip-name-backslash").at(at()));
+        }
+        // NUL has its own signal, from the index.
+        if name.chars().any(|c| c != '\0' && is_unsafe_to_show(c)) {
+            facts.push(Signal::new("zip-name-control").at(at()));
+        }
+        if is_unportable(name) {
+            facts.push(Signal::new("zip-name-unportable").at(at()));
+        }
+        let seen = exact.entry(name).or_default();
+        *seen += 1;
+        if *seen == 2 {
+            facts.push(Signal::new("zip-duplicate-name").at(at()));
+        } else if *seen == 1 {
+            // As Windows and macOS compare names: composed, case folded, one kind of slash.
+            let key = name.nfc().collect::<String>().to_lowercase().replace('\\', "/").trim_end_matches('/').to_owned();
+            if let Some(other) = folded.insert(key, name) {
+                facts.push(Signal::new("zip-duplicate-case").at(at()).arg("other", other));
+            }
+        }
+        if entry.is_symlink() {
+            facts.push(Signal::new("zip-symlink").at(at()));
+        }
+    }
+}
+
+/// How a name leaves the folder it is extracted to; `None` when it stays.
+fn escapes(name: &str) -> Option<&'static str> {
+    let slashed = name.replace('\\', "/");
+    let mut chars = slashed.chars();
+    if slashed.starts_with('/') {
+        return Some("/");
+    }
+    if chars.next().is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':') {
+        return Some("C:");
+    }
+    slashed.split('/').any(|piece| piece == ".." || (piece.starts_with("..") && piece.trim_end_matches([' ', '.']).is_empty())).then_some("..")
+}
+
+/// Whether Windows refuses the name, or changes it.
+fn is_unportable(name: &str) -> bool {
+    const DEVICES: &[&str] = &["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
+    let reserved = |piece: &str| {
+        let stem = piece.split('.').next().unwrap_or(piece).trim_end().to_ascii_uppercase();
+        let numbered = |prefix: &str| stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit() && n != "0");
+        DEVICES.contains(&stem.as_str()) || numbered("COM") || numbered("LPT")
+    };
+    name.is_empty()
+        || name.chars().count() > MAX_NAME
+        || name.split(['/', '\\']).any(|piece| {
+            piece.chars().count() > MAX_NAME_PIECE
+                || reserved(piece)
+                || piece.contains(['<', '>', ':', '"', '|', '?', '*'])
+                || (piece != "." && piece != ".." && piece.ends_with([' ', '.']))
+        })
+}
+
+/// Reads members one at a time; each is dropped before the next.
+fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, archive: &mut ArchiveFacts) -> Result<(), Exceeded> {
+    let mut files = 0u64;
+    for entry in &index.entries {
+        ctx.budget.member()?;
+        if entry.is_dir() {
+            continue;
+        }
+        if is_finder_noise(index, entry) {
+            continue;
+        }
+        files += 1;
+        let mut member = MemberFacts { name: entry.name.clone(), compressed: entry.compressed, ..MemberFacts::default() };
+        let at = || Place::member(entry.name.as_str());
+        if has_script_name(&entry.name) {
+            facts.push(Signal::new("zip-script-member").at(at()));
+        }
+        match index.member(entry, ctx) {
+            Ok(content) => {
+                if content.unused > 0 {
+                    facts.push(Signal::new("zip-member-damaged").at(at()));
+                }
+                let content = content.bytes;
+                archive.inflated = archive.inflated.saturating_add(content.len() as u64);
+                member.size = Some(content.len() as u64);
+                member.sha256 = Some(hex::encode(Sha256::digest(&content)));
+                // A link's content is the path it points to, not a document.
+                if !entry.is_symlink() {
+                    ctx.depth += 1;
+                    member.facts = Some(Box::new(super::inspect(&content, ctx)));
+                    ctx.depth -= 1;
+                }
+            }
+            Err(MemberError::Exceeded(exceeded)) => {
+                archive.members.push(member);
+                return Err(exceeded);
+            }
+            // The index has already told where its bytes should stand.
+            Err(MemberError::Missing) => {}
+            Err(error) => facts.push(failure(error).at(at())),
+        }
+        archive.members.push(member);
+    }
+    if files == 0 {
+        facts.push(Signal::new("zip-empty").arg("entries", index.count));
+    }
+    Ok(())
+}
+
+/// The signal of a member that could not be read.
+fn failure(error: MemberError) -> Signal {
+    match error {
+        MemberError::Encrypted => Signal::new("zip-encrypted"),
+        MemberError::Unsupported(method) => Signal::new("zip-method-unsupported").arg("method", method_name(method)),
+        MemberError::Size { declared, real } => Signal::new("zip-member-size").arg("declared_bytes", declared).arg("real_bytes", real),
+        MemberError::TooLarge => Signal::new("zip-member-too-large").arg("limit_bytes", MAX_MEMBER_BYTES),
+        // `Missing` and `Exceeded` are described elsewhere: by the index, by the budget.
+        MemberError::Damaged | MemberError::Crc | MemberError::Missing | MemberError::Exceeded(_) => Signal::new("zip-member-damaged"),
+    }
+}
+
+/// Compression methods by number (§4.4.5).
+fn method_name(method: u16) -> String {
+    let name = match method {
+        1 => "Shrink",
+        6 => "Implode",
+        9 => "Deflate64",
+        12 => "BZIP2",
+        14 => "LZMA",
+        93 => "Zstandard",
+        95 => "XZ",
+        96 => "JPEG",
+        97 => "WavPack",
+        98 => "PPMd",
+        _ => return method.to_string(),
+    };
+    format!("{name} ({method})")
+}
+
+/// What macOS adds beside every file; only where the content is really that, so that nothing hides there.
+fn is_finder_noise(index: &ZipIndex<'_>, entry: &ZipEntry) -> bool {
+    let file = entry.name.rsplit('/').next().unwrap_or_default();
+    if file == ".DS_Store" {
+        return index.peek(entry, 8).starts_with(b"\x00\x00\x00\x01Bud1");
+    }
+    file.starts_with("._") && index.peek(entry, 4) == APPLE_DOUBLE
+}
+
+fn has_script_name(name: &str) -> bool {
+    name.trim_end_matches([' ', '.']).rsplit_once('.').is_some_and(|(_, extension)| SCRIPT_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
+}
+
+/// IHE XDM (ITI TF-2 §3.32.4.1.2): `INDEX.HTM`, `README.TXT` and `IHE_XDM/SUBSET01/METADATA.XML`.
+fn describe_layout(index: &ZipIndex<'_>, facts: &mut Facts, archive: &mut ArchiveFacts) {
+    let names: BTreeSet<String> = index.entries.iter().map(|e| e.name.to_ascii_uppercase().replace('\\', "/")).collect();
+    if !names.iter().any(|n| n.starts_with("IHE_XDM/")) {
+        return;
+    }
+    let metadata = names.iter().any(|n| n.starts_with("IHE_XDM/") && n.ends_with("/METADATA.XML"));
+    let missing: Vec<&str> = [
+        (names.contains("INDEX.HTM"), "INDEX.HTM"),
+        (names.contains("README.TXT"), "README.TXT"),
+        (metadata, "IHE_XDM/SUBSET01/METADATA.XML"),
+    ]
+    .into_iter()
+    .filter_map(|(present, name)| (!present).then_some(name))
+    .collect();
+    archive.layout = Some("ihe-xdm".to_owned());
+    if !missing.is_empty() {
+        facts.push(Signal::new("zip-xdm-incomplete").arg("missing", missing.join(", ")));
+    }
+}
