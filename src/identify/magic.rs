@@ -66,11 +66,24 @@ pub(super) fn tell(bytes: &[u8]) -> Option<Told> {
         .or_else(|| elsewhere(bytes))
 }
 
-/// What is looked at last, when the bytes are not even text: remains without their header.
+/// What is looked at last, when the bytes are not even text: documents whose first bytes are damaged, told by
+/// what remains behind, so that their inspector can say so.
 pub(super) fn tell_late(bytes: &[u8]) -> Option<Told> {
     // The first sector of a workbook stream, behind an OLE header that was blanked.
-    let bof = bytes.get(512..520)?;
-    (bof.starts_with(&[0x09, 0x08]) && bof.get(4..6)? == [0, 6]).then(|| Told::new(Format::Xls, "BIFF8 at byte 512 and no OLE header"))
+    if bytes.get(512..514) == Some(&[0x09, 0x08]) && bytes.get(516..518) == Some(&[0, 6]) {
+        return Some(Told::new(Format::Xls, "BIFF8 at byte 512 and no OLE header"));
+    }
+    if bytes.starts_with(&[0xFF, 0xD8]) {
+        return Some(Told::new(Format::Jpeg, "JPEG SOI marker and no marker behind"));
+    }
+    if bytes.get(12..16) == Some(b"IHDR") {
+        return Some(Told::new(Format::Png, "IHDR chunk and no PNG signature"));
+    }
+    let has = |needle: &[u8]| memchr::memmem::find(bytes, needle).is_some();
+    if has(b"endobj") && has(b"startxref") && has(b"%%EOF") {
+        return Some(Told::new(Format::Pdf, "PDF objects and no header"));
+    }
+    None
 }
 
 fn riff(bytes: &[u8]) -> Option<Told> {

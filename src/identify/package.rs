@@ -105,6 +105,11 @@ fn of_odf_type(media_type: &str) -> Option<Format> {
     if media_type.starts_with("application/epub+zip") {
         return Some(Format::Epub);
     }
+    // OpenOffice.org 1, the same package under older names; every ODF application opens it.
+    if let Some(kind) = media_type.strip_prefix("application/vnd.sun.xml.") {
+        let kinds = [("calc", Format::Ods), ("writer", Format::Odt), ("impress", Format::Odp), ("math", Format::Odf), ("draw", Format::Odg)];
+        return kinds.into_iter().find_map(|(prefix, format)| kind.starts_with(prefix).then_some(format));
+    }
     let kind = media_type.strip_prefix("application/vnd.oasis.opendocument.")?;
     [
         ("spreadsheet", Format::Ods),
@@ -139,6 +144,14 @@ fn by_content_types(source: &Source<'_>) -> Option<Told> {
             // What remains of a list of types may not even be XML.
             let found = CONTENT_TYPES.iter().find(|(content_type, _)| types.to_ascii_lowercase().contains(content_type));
             found.map(|(content_type, format)| Told::new(*format, format!("OPC content type {content_type}")))
+        })
+        .or_else(|| {
+            let remains = [("document.main+xml", Format::Docx), ("sheet.main+xml", Format::Xlsx), ("presentation.main+xml", Format::Pptx)];
+            remains.into_iter().find(|(end, _)| types.contains(end)).map(|(end, format)| Told::new(format, format!("damaged OPC content type …{end}")))
+        })
+        .or_else(|| match source {
+            Source::Remains(members) => by_office_names(members),
+            Source::Index(_) => None,
         })
         .or_else(|| Some(Told::new(Format::Opc, "OPC package without a known main part")))
 }
@@ -209,7 +222,7 @@ fn by_odf_parts(source: &Source<'_>) -> Option<Told> {
         let root = tags(&manifest, "file-entry").find(|tag| attribute(tag, "full-path").as_deref() == Some("/"));
         let media_type = root.and_then(|tag| attribute(tag, "media-type")).or_else(|| {
             // Remains that are no longer XML.
-            let at = manifest.find("application/vnd.oasis.opendocument.")?;
+            let at = manifest.find("application/vnd.oasis.opendocument.").or_else(|| manifest.find("application/vnd.sun.xml."))?;
             manifest.get(at..).map(str::to_owned)
         });
         if let Some(format) = media_type.as_deref().and_then(of_odf_type) {
