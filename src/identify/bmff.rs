@@ -13,7 +13,9 @@ pub(super) fn tell(bytes: &[u8]) -> Option<Told> {
     }
     match &first {
         // Segments of a fragmented file start with these (ISO/IEC 14496-12 §8.16).
-        b"styp" | b"moof" | b"sidx" | b"emsg" | b"prft" if plausible(bytes) => Some(Told::new(Format::Mp4, format!("first box {}", show(first)))),
+        b"styp" | b"moof" | b"sidx" | b"emsg" | b"prft" if plausible(bytes) => {
+            Some(Told::new(Format::Mp4, format!("first box {}", show(first))))
+        }
         // QuickTime before 2001 had no ftyp: any of these may stand first.
         b"moov" | b"mdat" | b"wide" | b"skip" | b"free" | b"pnot" | b"cmov" | b"udta" | b"PICT" if plausible(bytes) => {
             Some(ftyp_behind(bytes).unwrap_or_else(|| Told::new(Format::Mov, format!("first atom {} and no ftyp", show(first)))))
@@ -67,7 +69,9 @@ fn of_brand(brand: &[u8]) -> Option<Format> {
         b"qt  " | b"mqt " => Some(Format::Mov),
         b"F4V " | b"F4P " => Some(Format::F4v),
         b"M4A " | b"M4B " | b"M4P " | b"F4A " | b"F4B " => Some(Format::M4a),
-        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" | b"mif1" | b"msf1" | b"avif" | b"avis" => Some(Format::Heif),
+        b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" | b"mif1" | b"msf1" | b"avif" | b"avis" => {
+            Some(Format::Heif)
+        }
         b"jp2 " | b"jpx " | b"jpm " => Some(Format::Jp2),
         [b'3', b'g', b'p' | b'e' | b'g' | b's' | b'2' | b'r' | b'h' | b't', _] => Some(Format::ThreeGp),
         _ => None,
@@ -87,7 +91,8 @@ fn by_brands(bytes: &[u8], at: usize) -> Told {
     }
     // A major brand that nobody knows: the compatible ones may tell, unless one of them says MP4.
     let compatible: Vec<&[u8]> = (16..size.min(256)).step_by(4).map_while(brand_at).collect();
-    let is_mp4 = |b: &[u8]| b.starts_with(b"iso") || b.starts_with(b"mp4") || matches!(b, b"avc1" | b"dash" | b"MSNV" | b"M4V " | b"M4VH" | b"M4VP");
+    let is_mp4 =
+        |b: &[u8]| b.starts_with(b"iso") || b.starts_with(b"mp4") || matches!(b, b"avc1" | b"dash" | b"MSNV" | b"M4V " | b"M4VH" | b"M4VP");
     let known = is_mp4(major) || compatible.iter().any(|b| is_mp4(b));
     let format = if known { Format::Mp4 } else { compatible.iter().find_map(|b| of_brand(b)).unwrap_or(Format::Mp4) };
     Told::new(format, format!("ftyp brand {shown}"))

@@ -55,7 +55,10 @@ fn by_names(names: &[&str]) -> Option<Told> {
     if has("Workbook") || has("Book") {
         return told(Format::Xls, "Workbook");
     }
-    if names.iter().any(|n| n.starts_with("__substg1.0_") || n.starts_with("__properties_version1.0") || n.starts_with("__nameid_version1.0")) {
+    if names
+        .iter()
+        .any(|n| n.starts_with("__substg1.0_") || n.starts_with("__properties_version1.0") || n.starts_with("__nameid_version1.0"))
+    {
         return told(Format::Msg, "__substg1.0");
     }
     None
@@ -98,10 +101,7 @@ fn by_raw_names(bytes: &[u8]) -> Option<Told> {
 
 /// The directory entries, along the sector chain, or straight on where the chain is damaged.
 fn directory(bytes: &[u8]) -> Vec<Entry> {
-    let shift = match u16_le(bytes, 30) {
-        Some(shift @ 7..=16) => shift,
-        _ => 9,
-    };
+    let shift = u16_le(bytes, 30).filter(|shift| (7..=16).contains(shift)).unwrap_or(9);
     let sector_size = 1usize << shift;
     let offset = |sector: u32| (sector as usize).checked_add(1).and_then(|n| n.checked_mul(sector_size));
     let per_sector = sector_size / 4;
@@ -162,7 +162,8 @@ fn looks_like_entry(entry: &[u8]) -> bool {
 
 fn read_entry(bytes: &[u8], at: usize) -> Option<Entry> {
     let raw = bytes.get(at..at.checked_add(128)?)?;
-    let units: Vec<u16> = raw.get(..64)?.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take_while(|u| *u != 0).collect();
+    let units: Vec<u16> =
+        raw.get(..64)?.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take_while(|u| *u != 0).collect();
     Some(Entry {
         name: String::from_utf16_lossy(&units),
         left: u32_le(raw, 68)?,

@@ -110,7 +110,8 @@ fn flv(bytes: &[u8]) -> Option<Told> {
 fn swf(bytes: &[u8]) -> Option<Told> {
     let magic = matches!(bytes.get(..3)?, b"FWS" | b"CWS" | b"ZWS");
     let version = *bytes.get(3)?;
-    (magic && (1..=60).contains(&version) && u32_le(bytes, 4)? >= 8 && bytes.get(8..).is_some_and(|b| !b.is_empty())).then(|| Told::new(Format::Swf, "SWF header"))
+    (magic && (1..=60).contains(&version) && u32_le(bytes, 4)? >= 8 && bytes.get(8..).is_some_and(|b| !b.is_empty()))
+        .then(|| Told::new(Format::Swf, "SWF header"))
 }
 
 fn bmp(bytes: &[u8]) -> Option<Told> {
@@ -130,10 +131,16 @@ fn program(bytes: &[u8]) -> Option<Told> {
     }
     if bytes.starts_with(&[0xCA, 0xFE, 0xBA, 0xBE]) {
         // Java and universal Mach-O share the magic: versions start at 45, architectures are few.
-        return Some(if u32_be(bytes, 4)? & 0xFFFF >= 45 { Told::new(Format::JavaClass, "class file header") } else { Told::new(Format::MachO, "universal Mach-O header") });
+        return Some(if u32_be(bytes, 4)? & 0xFFFF >= 45 {
+            Told::new(Format::JavaClass, "class file header")
+        } else {
+            Told::new(Format::MachO, "universal Mach-O header")
+        });
     }
-    (bytes.starts_with(b"BZh") && bytes.get(3).is_some_and(|b| (b'1'..=b'9').contains(b)) && matches!(bytes.get(4..10), Some(b"1AY&SY" | b"\x17\x72\x45\x38\x50\x90") | None))
-        .then(|| Told::new(Format::Bzip2, "BZIP2 header"))
+    (bytes.starts_with(b"BZh")
+        && bytes.get(3).is_some_and(|b| (b'1'..=b'9').contains(b))
+        && matches!(bytes.get(4..10), Some(b"1AY&SY" | b"\x17\x72\x45\x38\x50\x90") | None))
+    .then(|| Told::new(Format::Bzip2, "BZIP2 header"))
 }
 
 /// Word and Excel before OLE: [MS-XLS] and its ancestors' BOF records; the FIB magics of Word 1 to 6, and of a
@@ -144,7 +151,9 @@ fn old_office(bytes: &[u8]) -> Option<Told> {
         [0x09, 0x00, 4..=8, 0x00] => Some(Told::new(Format::Xls, "BIFF2 BOF record")),
         [0x09, 0x02, 6..=8, 0x00] => Some(Told::new(Format::Xls, "BIFF3 BOF record")),
         [0x09, 0x04, 6..=8, 0x00] => Some(Told::new(Format::Xls, "BIFF4 BOF record")),
-        [0x09, 0x08, 8 | 16, 0x00] if matches!(bytes.get(4..6), Some([0, 5 | 6])) => Some(Told::new(Format::Xls, "BIFF BOF record without OLE")),
+        [0x09, 0x08, 8 | 16, 0x00] if matches!(bytes.get(4..6), Some([0, 5 | 6])) => {
+            Some(Told::new(Format::Xls, "BIFF BOF record without OLE"))
+        }
         [0xDB, 0xA5, _, 0x00] | [0x9B, 0xA5, _, 0x00] | [0xDC, 0xA5, _, 0x00] | [0xEC, 0xA5, _, 0x00] | [0xFE, 0x37, 0x00, _] => {
             Some(Told::new(Format::Doc, "Word header without OLE"))
         }
@@ -230,7 +239,10 @@ mod tests {
     #[test]
     fn words_that_start_like_a_magic_stay_text() {
         assert_eq!(format(b"BMW and other makers sell cars in Europe."), None);
-        assert_eq!(format(b"MZ is the code of Mozambique in ISO 3166, and this is a text about it, long enough to hold a DOS header."), None);
+        assert_eq!(
+            format(b"MZ is the code of Mozambique in ISO 3166, and this is a text about it, long enough to hold a DOS header."),
+            None
+        );
         assert_eq!(format(b"FLV files are videos"), None);
         assert_eq!(format(b"CWSC is a company with a name"), None);
     }

@@ -102,9 +102,9 @@ fn pdf_behind_something(bytes: &[u8]) -> Option<Told> {
 /// Where `%PDF-` and a version stand in the first 1,024 bytes.
 fn pdf_header(bytes: &[u8]) -> Option<usize> {
     let head = bytes.get(..bytes.len().min(1024 + 8))?;
-    memchr::memmem::find_iter(head, b"%PDF-").take(8).find(|at| {
-        head.get(at + 5).is_some_and(u8::is_ascii_digit) && head.get(at + 6).is_none_or(|b| *b == b'.')
-    })
+    memchr::memmem::find_iter(head, b"%PDF-")
+        .take(8)
+        .find(|at| head.get(at + 5).is_some_and(u8::is_ascii_digit) && head.get(at + 6).is_none_or(|b| *b == b'.'))
 }
 
 /// The signal of bytes that nothing known matches.
@@ -134,7 +134,9 @@ fn is_office_lock(bytes: &[u8]) -> bool {
 
 /// Whether a ZIP-based reader is the one that opens this format.
 fn is_zip_based(format: Format) -> bool {
-    matches!(format.family(), Family::Zip | Family::Ooxml) || matches!(format, Format::Jar | Format::Epub | Format::Visio) || format.family() == Family::Odf
+    matches!(format.family(), Family::Zip | Family::Ooxml)
+        || matches!(format, Format::Jar | Format::Epub | Format::Visio)
+        || format.family() == Family::Odf
 }
 
 fn u16_le(bytes: &[u8], at: usize) -> Option<u16> {

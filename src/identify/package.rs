@@ -30,7 +30,8 @@ impl Source<'_> {
     fn content(&self, name: &str) -> Option<Vec<u8>> {
         let same = |candidate: &str| {
             let candidate = candidate.strip_prefix('/').unwrap_or(candidate);
-            candidate.len() == name.len() && candidate.bytes().zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'\\' && b == b'/'))
+            candidate.len() == name.len()
+                && candidate.bytes().zip(name.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'\\' && b == b'/'))
         };
         match self {
             Self::Index(index) => index.entries.iter().find(|e| same(&e.name)).map(|e| index.peek(e, MAX_DECLARATION)),
@@ -89,7 +90,9 @@ fn by_mimetype(source: &Source<'_>) -> Option<Told> {
         Some(content) => content,
         // In the smallest remains the name and the content have run together.
         None => match source {
-            Source::Remains(members) => members.iter().find_map(|(name, content)| name.strip_prefix("mimetype").map(|rest| [rest.as_bytes(), content].concat()))?,
+            Source::Remains(members) => {
+                members.iter().find_map(|(name, content)| name.strip_prefix("mimetype").map(|rest| [rest.as_bytes(), content].concat()))?
+            }
             Source::Index(_) => return None,
         },
     };
@@ -107,7 +110,8 @@ fn of_odf_type(media_type: &str) -> Option<Format> {
     }
     // OpenOffice.org 1, the same package under older names; every ODF application opens it.
     if let Some(kind) = media_type.strip_prefix("application/vnd.sun.xml.") {
-        let kinds = [("calc", Format::Ods), ("writer", Format::Odt), ("impress", Format::Odp), ("math", Format::Odf), ("draw", Format::Odg)];
+        let kinds =
+            [("calc", Format::Ods), ("writer", Format::Odt), ("impress", Format::Odp), ("math", Format::Odf), ("draw", Format::Odg)];
         return kinds.into_iter().find_map(|(prefix, format)| kind.starts_with(prefix).then_some(format));
     }
     let kind = media_type.strip_prefix("application/vnd.oasis.opendocument.")?;
@@ -133,13 +137,19 @@ fn by_content_types(source: &Source<'_>) -> Option<Told> {
         return Some(Told::new(format, format!("OPC main part {part}")));
     }
     // The relationship is missing or wrong: any part declared as a main part, as long as it is there.
-    let declared = tags(&types, "Override").find_map(|tag| {
-        let format = of_content_type(&attribute(tag, "ContentType")?)?;
+    // A package has one; a list of thousands would be looked up for nothing.
+    let mut main_parts = tags(&types, "Override").filter_map(|tag| Some((tag, of_content_type(&attribute(tag, "ContentType")?)?))).take(50);
+    let declared = main_parts.find_map(|(tag, format)| {
         let part = attribute(tag, "PartName")?;
         source.content(part.trim_start_matches('/')).map(|_| Told::new(format, format!("OPC part {part} declared as a main part")))
     });
     declared
-        .or_else(|| WELL_KNOWN.iter().find(|(part, _)| source.content(part).is_some()).map(|(part, format)| Told::new(*format, format!("OPC part {part}"))))
+        .or_else(|| {
+            WELL_KNOWN
+                .iter()
+                .find(|(part, _)| source.content(part).is_some())
+                .map(|(part, format)| Told::new(*format, format!("OPC part {part}")))
+        })
         .or_else(|| {
             // What remains of a list of types may not even be XML.
             let found = CONTENT_TYPES.iter().find(|(content_type, _)| types.to_ascii_lowercase().contains(content_type));
@@ -147,7 +157,10 @@ fn by_content_types(source: &Source<'_>) -> Option<Told> {
         })
         .or_else(|| {
             let remains = [("document.main+xml", Format::Docx), ("sheet.main+xml", Format::Xlsx), ("presentation.main+xml", Format::Pptx)];
-            remains.into_iter().find(|(end, _)| types.contains(end)).map(|(end, format)| Told::new(format, format!("damaged OPC content type …{end}")))
+            remains
+                .into_iter()
+                .find(|(end, _)| types.contains(end))
+                .map(|(end, format)| Told::new(format, format!("damaged OPC content type …{end}")))
         })
         .or_else(|| match source {
             Source::Remains(members) => by_office_names(members),
@@ -233,10 +246,15 @@ fn by_odf_parts(source: &Source<'_>) -> Option<Told> {
     if !content.contains("document-content") {
         return None;
     }
-    [("office:spreadsheet", Format::Ods), ("office:presentation", Format::Odp), ("office:drawing", Format::Odg), ("office:text", Format::Odt)]
-        .into_iter()
-        .find(|(element, _)| content.contains(&format!("<{element}")))
-        .map(|(element, format)| Told::new(format, format!("OpenDocument content with {element}")))
+    [
+        ("office:spreadsheet", Format::Ods),
+        ("office:presentation", Format::Odp),
+        ("office:drawing", Format::Odg),
+        ("office:text", Format::Odt),
+    ]
+    .into_iter()
+    .find(|(element, _)| content.contains(&format!("<{element}")))
+    .map(|(element, format)| Told::new(format, format!("OpenDocument content with {element}")))
 }
 
 /// Java and Android archives: a manifest that stands first, as `jar` writes it, or what only they hold.
@@ -254,14 +272,20 @@ fn by_java(source: &Source<'_>) -> Option<Told> {
 
 /// Where the directory and the declarations are lost: main part names beside a package's own folders.
 fn by_office_names(members: &[(String, Vec<u8>)]) -> Option<Told> {
-    let package = members.iter().any(|(n, _)| n.starts_with("_rels/") || n.contains("/_rels/") || n.starts_with("docProps/") || n.starts_with("[Content_Types]"));
+    let package = members
+        .iter()
+        .any(|(n, _)| n.starts_with("_rels/") || n.contains("/_rels/") || n.starts_with("docProps/") || n.starts_with("[Content_Types]"));
     if !package {
         return None;
     }
     WELL_KNOWN
         .iter()
         .find(|(part, _)| members.iter().any(|(n, _)| n == part))
-        .or_else(|| WELL_KNOWN.iter().find(|(part, _)| part.split_once('/').is_some_and(|(folder, _)| members.iter().any(|(n, _)| n.split('/').next() == Some(folder)))))
+        .or_else(|| {
+            WELL_KNOWN.iter().find(|(part, _)| {
+                part.split_once('/').is_some_and(|(folder, _)| members.iter().any(|(n, _)| n.split('/').next() == Some(folder)))
+            })
+        })
         .map(|(part, format)| Told::new(*format, format!("office members such as {part}")))
 }
 
@@ -324,7 +348,9 @@ mod tests {
     const RELS: &str = r#"<Relationships xmlns="x"><Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/></Relationships>"#;
 
     fn types(content_type: &str) -> String {
-        format!(r#"<Types><Default Extension="xml" ContentType="application/xml"/><Override PartName="/word/document.xml" ContentType="{content_type}"/></Types>"#)
+        format!(
+            r#"<Types><Default Extension="xml" ContentType="application/xml"/><Override PartName="/word/document.xml" ContentType="{content_type}"/></Types>"#
+        )
     }
 
     const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml";
@@ -334,12 +360,17 @@ mod tests {
         let of = |t: &str| format(&package(&[("[Content_Types].xml", &types(t)), ("_rels/.rels", RELS), ("word/document.xml", "<w/>")]));
         assert_eq!(of(DOCX), Some(Format::Docx));
         assert_eq!(of("application/vnd.ms-word.document.macroEnabled.main+xml"), Some(Format::Docm));
-        assert_eq!(of("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"), Some(Format::Xlsx), "whatever the part is called");
+        assert_eq!(
+            of("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"),
+            Some(Format::Xlsx),
+            "whatever the part is called"
+        );
     }
 
     #[test]
     fn a_junk_first_member_leaves_a_docx_a_docx() {
-        let bytes = package(&[("junk.bin", "zzz"), ("[Content_Types].xml", &types(DOCX)), ("_rels/.rels", RELS), ("word/document.xml", "<w/>")]);
+        let bytes =
+            package(&[("junk.bin", "zzz"), ("[Content_Types].xml", &types(DOCX)), ("_rels/.rels", RELS), ("word/document.xml", "<w/>")]);
         assert_eq!(format(&bytes), Some(Format::Docx));
     }
 
@@ -350,7 +381,8 @@ mod tests {
 
     #[test]
     fn a_truncated_docx_is_still_a_docx() {
-        let mut bytes = package(&[("[Content_Types].xml", &types(DOCX)), ("_rels/.rels", RELS), ("word/document.xml", &"<w>text</w>".repeat(50))]);
+        let mut bytes =
+            package(&[("[Content_Types].xml", &types(DOCX)), ("_rels/.rels", RELS), ("word/document.xml", &"<w>text</w>".repeat(50))]);
         bytes.truncate(bytes.len() * 6 / 10);
         assert!(ZipIndex::open(&bytes).is_err());
         assert_eq!(format(&bytes), Some(Format::Docx));
@@ -358,7 +390,10 @@ mod tests {
 
     #[test]
     fn opendocument_is_told_by_mimetype_manifest_or_content() {
-        assert_eq!(format(&package(&[("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), ("content.xml", "")])), Some(Format::Ods));
+        assert_eq!(
+            format(&package(&[("mimetype", "application/vnd.oasis.opendocument.spreadsheet"), ("content.xml", "")])),
+            Some(Format::Ods)
+        );
         let manifest = r#"<manifest:manifest><manifest:file-entry manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.presentation"/></manifest:manifest>"#;
         assert_eq!(format(&package(&[("META-INF/manifest.xml", manifest), ("content.xml", "")])), Some(Format::Odp));
         let content = "<office:document-content><office:body><office:text/></office:body></office:document-content>";

@@ -81,7 +81,7 @@ pub(super) fn zip_at_end(bytes: &[u8]) -> Option<ZipIndex<'_>> {
     let window = bytes.get(bytes.len().saturating_sub(22 + 0xFFFF)..)?;
     memchr::memmem::rfind(window, b"PK\x05\x06")?;
     let index = ZipIndex::open(bytes).ok()?;
-    let readable = index.entries.iter().any(|e| !index.peek(e, 1).is_empty() || e.encrypted || e.is_dir() || e.declared == 0);
+    let readable = index.entries.iter().take(64).any(|e| !index.peek(e, 1).is_empty() || e.encrypted || e.is_dir() || e.declared == 0);
     (index.trailing == 0 && index.count > 0 && readable).then_some(index)
 }
 

@@ -118,7 +118,9 @@ fn markup(trimmed: &str, text: &str, whole: bool) -> Option<Told> {
     if declared || doctype.is_some() {
         return Some(Told::new(Format::Xml, format!("XML root {qualified}")));
     }
-    const HTML_STARTS: &[&str] = &["head", "body", "script", "table", "div", "iframe", "style", "title", "meta", "center", "font", "p", "h1", "a", "img", "span", "br"];
+    const HTML_STARTS: &[&str] = &[
+        "head", "body", "script", "table", "div", "iframe", "style", "title", "meta", "center", "font", "p", "h1", "a", "img", "span", "br",
+    ];
     if HTML_STARTS.iter().any(|name| local.eq_ignore_ascii_case(name)) {
         return Some(Told::new(Format::Html, format!("HTML element {local}")));
     }
@@ -203,7 +205,22 @@ fn script(trimmed: &str) -> Option<Told> {
 
 /// RFC 5322 §2.2: header lines up to the first empty one, some of which only a mail system writes.
 fn mail(trimmed: &str) -> Option<Told> {
-    const KNOWN: &[&str] = &["from", "to", "cc", "subject", "date", "received", "return-path", "mime-version", "message-id", "delivered-to", "content-type", "reply-to", "x-mailer", "dkim-signature"];
+    const KNOWN: &[&str] = &[
+        "from",
+        "to",
+        "cc",
+        "subject",
+        "date",
+        "received",
+        "return-path",
+        "mime-version",
+        "message-id",
+        "delivered-to",
+        "content-type",
+        "reply-to",
+        "x-mailer",
+        "dkim-signature",
+    ];
     const BY_SYSTEMS: &[&str] = &["received", "return-path", "mime-version", "message-id", "delivered-to", "dkim-signature"];
     let (mut known, mut by_systems) = (0, 0);
     for line in trimmed.lines().take(200) {
@@ -361,7 +378,9 @@ mod tests {
         assert_eq!(format("<ClinicalDocument xmlns=\"urn:hl7-org:v3\"><a/></ClinicalDocument>"), Some(Format::Xml));
         assert_eq!(format("<doctag><text><loc_1>unclosed</text></doctag>"), Some(Format::Txt));
         assert_eq!(
-            format("<?xml version=\"1.0\"?>\n<office:document xmlns:office=\"urn:oasis:names:tc:opendocument:xmlns:office:1.0\" office:mimetype=\"application/vnd.oasis.opendocument.spreadsheet\">"),
+            format(
+                "<?xml version=\"1.0\"?>\n<office:document xmlns:office=\"urn:oasis:names:tc:opendocument:xmlns:office:1.0\" office:mimetype=\"application/vnd.oasis.opendocument.spreadsheet\">"
+            ),
             Some(Format::Ods)
         );
     }

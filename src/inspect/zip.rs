@@ -51,7 +51,7 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
             facts.push(signal);
         }
     }
-    describe_names(&index, facts);
+    describe_names(&index, ctx.budget.limits().max_members, facts);
     let before = ctx.budget.inflated();
     if let Err(exceeded) = read_members(&index, ctx, facts, &mut archive) {
         exceeded.record(facts, &ctx.budget);
@@ -105,10 +105,11 @@ fn describe(problem: &ZipProblem, index: &ZipIndex<'_>) -> Option<Signal> {
 }
 
 /// Names that escape, that hide, that no file system takes, that come twice.
-fn describe_names(index: &ZipIndex<'_>, facts: &mut Facts) {
+/// Past the budget of members the archive is refused anyway.
+fn describe_names(index: &ZipIndex<'_>, max_members: u64, facts: &mut Facts) {
     let mut exact: BTreeMap<&str, u32> = BTreeMap::new();
     let mut folded: BTreeMap<String, &str> = BTreeMap::new();
-    for entry in &index.entries {
+    for entry in index.entries.iter().take(usize::try_from(max_members).unwrap_or(usize::MAX)) {
         let name = entry.name.as_str();
         let at = || Place::member(name);
         if let Some(how) = escapes(name) {
@@ -150,7 +151,10 @@ fn escapes(name: &str) -> Option<&'static str> {
     if chars.next().is_some_and(|c| c.is_ascii_alphabetic()) && chars.next() == Some(':') {
         return Some("C:");
     }
-    slashed.split('/').any(|piece| piece == ".." || (piece.starts_with("..") && piece.trim_end_matches([' ', '.']).is_empty())).then_some("..")
+    slashed
+        .split('/')
+        .any(|piece| piece == ".." || (piece.starts_with("..") && piece.trim_end_matches([' ', '.']).is_empty()))
+        .then_some("..")
 }
 
 /// Whether Windows refuses the name, or changes it.
@@ -158,7 +162,8 @@ fn is_unportable(name: &str) -> bool {
     const DEVICES: &[&str] = &["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"];
     let reserved = |piece: &str| {
         let stem = piece.split('.').next().unwrap_or(piece).trim_end().to_ascii_uppercase();
-        let numbered = |prefix: &str| stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit() && n != "0");
+        let numbered =
+            |prefix: &str| stem.strip_prefix(prefix).is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit() && n != "0");
         DEVICES.contains(&stem.as_str()) || numbered("COM") || numbered("LPT")
     };
     name.is_empty()
@@ -260,7 +265,9 @@ fn is_finder_noise(index: &ZipIndex<'_>, entry: &ZipEntry) -> bool {
 }
 
 fn has_script_name(name: &str) -> bool {
-    name.trim_end_matches([' ', '.']).rsplit_once('.').is_some_and(|(_, extension)| SCRIPT_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
+    name.trim_end_matches([' ', '.'])
+        .rsplit_once('.')
+        .is_some_and(|(_, extension)| SCRIPT_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
 /// IHE XDM (ITI TF-2 §3.32.4.1.2): `INDEX.HTM`, `README.TXT` and `IHE_XDM/SUBSET01/METADATA.XML`.
@@ -281,5 +288,149 @@ fn describe_layout(index: &ZipIndex<'_>, facts: &mut Facts, archive: &mut Archiv
     archive.layout = Some("ihe-xdm".to_owned());
     if !missing.is_empty() {
         facts.push(Signal::new("zip-xdm-incomplete").arg("missing", missing.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+    use crate::inspect::zip_index::tests::{archive, replace, stored};
+    use crate::inspect::{Limits, inspect as inspect_any};
+    use crate::model::Format;
+
+    fn facts(bytes: &[u8]) -> Facts {
+        inspect_any(bytes, &mut Context::new(Limits::default()))
+    }
+
+    fn codes(facts: &Facts) -> Vec<&str> {
+        facts.signals.iter().map(|s| s.code.as_str()).collect()
+    }
+
+    #[test]
+    fn members_are_described_like_files_deposited_alone() {
+        let facts = facts(&archive(&[("dossier/note.txt", b"hello"), ("b.txt", b"")]));
+        assert!(facts.signals.is_empty(), "{:?}", facts.signals);
+        let [note, empty] = facts.members() else { panic!("two members") };
+        assert_eq!(note.sha256.as_deref(), Some("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"));
+        assert_eq!(note.facts.as_ref().unwrap().format, Some(Format::Txt));
+        assert!(empty.facts.as_ref().unwrap().has("file-empty"));
+    }
+
+    #[test]
+    fn names_that_escape_hide_or_collide_are_told() {
+        let told = |name: &str| {
+            let placeholder = "x".repeat(name.len());
+            let bytes = replace(&archive(&[(&placeholder, b"1")]), placeholder.as_bytes(), name.as_bytes());
+            codes(&facts(&bytes)).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        for name in ["../evil", "/etc/passwd", "C:\\evil", "a/../../b", "..\\evil", "\\\\server\\share"] {
+            assert!(told(name).contains(&"zip-name-escapes".to_owned()), "{name}");
+        }
+        assert_eq!(told("dir\\file.txt"), ["zip-name-backslash"]);
+        assert_eq!(told("a\u{202e}fdp.txt"), ["zip-name-control"]);
+        assert_eq!(told("aux.txt"), ["zip-name-unportable"]);
+        assert_eq!(told("what?.txt"), ["zip-name-unportable"]);
+        assert_eq!(told("run.bat"), ["zip-script-member"]);
+        for name in ["a..b/c...d.txt", "com0.txt", "auxiliaire.txt", "compte rendu (v1.2) été.txt", "./a.txt"] {
+            assert!(told(name).is_empty(), "{name}: {:?}", told(name));
+        }
+    }
+
+    #[test]
+    fn the_same_name_twice_is_told_with_and_without_case() {
+        let two = archive(&[("file1", b"1"), ("file2", b"2")]);
+        assert_eq!(codes(&facts(&replace(&two, b"file2", b"file1"))), ["zip-duplicate-name"]);
+        assert_eq!(codes(&facts(&replace(&two, b"file2", b"FILE1"))), ["zip-duplicate-case"]);
+    }
+
+    #[test]
+    fn an_archive_of_folders_and_finder_noise_is_empty() {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        writer.add_directory("d/", SimpleFileOptions::default()).unwrap();
+        writer.start_file("__MACOSX/._a", SimpleFileOptions::default()).unwrap();
+        writer.write_all(&[0, 5, 22, 7, 0, 2, 0, 0]).unwrap();
+        assert_eq!(codes(&facts(&writer.finish().unwrap().into_inner())), ["zip-empty"]);
+        assert_eq!(codes(&facts(&archive(&[]))), ["zip-empty"]);
+        let hidden = facts(&archive(&[("__MACOSX/._a", b"MZ not AppleDouble")]));
+        assert_eq!(hidden.members().len(), 1, "what is not AppleDouble does not hide behind its name");
+    }
+
+    #[test]
+    fn links_and_programs_are_told() {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        writer.add_symlink("link", "/etc/passwd", SimpleFileOptions::default()).unwrap();
+        writer.start_file("tool", SimpleFileOptions::default()).unwrap();
+        writer.write_all(b"\x7FELF and more").unwrap();
+        let facts = facts(&writer.finish().unwrap().into_inner());
+        assert_eq!(codes(&facts), ["zip-symlink"]);
+        assert!(facts.has_anywhere("file-executable"));
+    }
+
+    #[test]
+    fn archives_are_opened_down_to_the_limit_of_depth() {
+        let mut bytes = archive(&[("a.txt", b"deep")]);
+        for _ in 0..5 {
+            bytes = stored(&[("inner.zip", &bytes)]);
+        }
+        let facts = facts(&bytes);
+        assert!(facts.signals.is_empty() && facts.has_anywhere("bomb-depth"));
+        let shallow = Limits { max_depth: 1, ..Limits::default() };
+        let one = inspect_any(&archive(&[("a.txt", b"x")]), &mut Context::new(shallow));
+        assert!(!one.has_anywhere("bomb-depth"), "one level is the item itself");
+    }
+
+    #[test]
+    fn a_bomb_is_told_by_its_ratio_and_by_the_budget() {
+        let zeros = vec![0u8; 20 * 1024 * 1024];
+        let bomb = archive(&[("zeros", &zeros)]);
+        assert_eq!(codes(&facts(&bomb)), ["zip-bomb-ratio"]);
+        let tight = Limits { max_inflated_bytes: 1024 * 1024, ..Limits::default() };
+        let facts = inspect_any(&bomb, &mut Context::new(tight));
+        assert_eq!(codes(&facts), ["bomb-inflated"]);
+        let many: Vec<(String, &[u8])> = (0..30).map(|n| (n.to_string(), b"x".as_slice())).collect();
+        let many: Vec<(&str, &[u8])> = many.iter().map(|(n, c)| (n.as_str(), *c)).collect();
+        let few = Limits { max_members: 10, ..Limits::default() };
+        assert_eq!(codes(&inspect_any(&archive(&many), &mut Context::new(few))), ["bomb-members"]);
+    }
+
+    #[test]
+    fn an_xdm_archive_is_recognised_and_must_be_complete() {
+        let members: [(&str, &[u8]); 4] = [
+            ("INDEX.HTM", b"<html>"),
+            ("README.TXT", b"x"),
+            ("IHE_XDM/SUBSET01/METADATA.XML", b"<?xml version='1.0'?><a/>"),
+            ("IHE_XDM/SUBSET01/DOC.XML", b"<?xml version='1.0'?><a/>"),
+        ];
+        let layout = |f: &Facts| match &f.detail {
+            Some(Detail::Archive(archive)) => archive.layout.clone(),
+            _ => None,
+        };
+        let complete = facts(&archive(&members));
+        assert_eq!(layout(&complete).as_deref(), Some("ihe-xdm"));
+        assert!(complete.signals.is_empty());
+        assert_eq!(codes(&facts(&archive(&members[2..]))), ["zip-xdm-incomplete"]);
+        assert_eq!(layout(&facts(&archive(&[("a.txt", b"x")]))), None);
+    }
+
+    #[test]
+    fn a_cut_archive_is_told_as_such() {
+        let bytes = archive(&[("a.txt", b"some content"), ("b.txt", b"more")]);
+        let facts = facts(&bytes[..bytes.len() - 30]);
+        assert_eq!(facts.format, Some(Format::Zip));
+        assert_eq!(codes(&facts), ["zip-no-directory"]);
+    }
+
+    #[test]
+    fn every_code_of_the_two_rooms_has_its_message() {
+        let sources = [include_str!("zip.rs"), include_str!("../identify/mod.rs"), include_str!("../identify/polyglot.rs")];
+        for source in sources {
+            for code in source.split("Signal::new(\"").skip(1).filter_map(|s| s.split('"').next()) {
+                assert!(crate::model::messages::all().contains_key(code), "{code}");
+            }
+        }
     }
 }

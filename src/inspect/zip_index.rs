@@ -553,7 +553,12 @@ impl<'a> ZipIndex<'a> {
             }
             let Ok(data_stop) = usize::try_from(data_end) else { continue };
             self.entries[i].data = Some(data_start..data_stop);
-            spans.push(Span { entry: i, start: at, end: data_end, descriptor: local.flags & DEFERRED != 0 || self.entries[i].flags & DEFERRED != 0 });
+            spans.push(Span {
+                entry: i,
+                start: at,
+                end: data_end,
+                descriptor: local.flags & DEFERRED != 0 || self.entries[i].flags & DEFERRED != 0,
+            });
         }
         let first = self.entries.iter().map(|e| e.header).min().unwrap_or(directory_start);
         self.leading = if self.entries.is_empty() { base } else { first };
@@ -668,7 +673,9 @@ impl<'a> ZipIndex<'a> {
                 && u32_at(self.bytes, pos + 8).map(u64::from) == Some(entry.declared & 0xFFFF_FFFF)
         };
         let wide = |pos: u64| {
-            crc_matches(pos) && u64_at(self.bytes, pos + 4) == Some(entry.compressed) && u64_at(self.bytes, pos + 12) == Some(entry.declared)
+            crc_matches(pos)
+                && u64_at(self.bytes, pos + 4) == Some(entry.compressed)
+                && u64_at(self.bytes, pos + 12) == Some(entry.declared)
         };
         let signed = has(self.bytes, at, DESCRIPTOR);
         let mut lengths = Vec::new();
@@ -834,7 +841,8 @@ impl End {
         if pos.saturating_add(12).saturating_add(size) != locator {
             problems.push(ZipProblemKind::EndDisagrees(ZipField::Zip64));
         }
-        let (Some(entries), Some(directory_size), Some(directory_offset)) = (u64_at(bytes, pos + 32), u64_at(bytes, pos + 40), u64_at(bytes, pos + 48))
+        let (Some(entries), Some(directory_size), Some(directory_offset)) =
+            (u64_at(bytes, pos + 32), u64_at(bytes, pos + 40), u64_at(bytes, pos + 48))
         else {
             return Err(ZipError::NoDirectory { byte: pos });
         };
@@ -1120,4 +1128,282 @@ fn u32_at(bytes: &[u8], pos: u64) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], pos: u64) -> Option<u64> {
     array(bytes, pos).map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use proptest::prelude::*;
+    use zip::CompressionMethod;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+    use crate::inspect::{Limits, inspect};
+
+    /// An archive as an ordinary library writes it.
+    pub(crate) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+        with_method(members, CompressionMethod::Deflated)
+    }
+
+    pub(crate) fn stored(members: &[(&str, &[u8])]) -> Vec<u8> {
+        with_method(members, CompressionMethod::Stored)
+    }
+
+    fn with_method(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in members {
+            writer.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            writer.write_all(content).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    }
+
+    /// Replaces every occurrence; both texts have the same length, so that no offset moves.
+    pub(crate) fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = bytes.to_vec();
+        let places: Vec<usize> = memchr::memmem::find_iter(&bytes, from).collect();
+        assert!(!places.is_empty());
+        for at in places {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+        bytes
+    }
+
+    fn kinds(bytes: &[u8]) -> Vec<ZipProblemKind> {
+        ZipIndex::open(bytes).unwrap().problems.iter().map(|p| p.kind).collect()
+    }
+
+    fn context() -> Context {
+        Context::new(Limits::default())
+    }
+
+    fn at(bytes: &[u8], signature: &[u8]) -> usize {
+        memchr::memmem::find(bytes, signature).unwrap()
+    }
+
+    /// Puts `added` at `place` and corrects the offset of the directory.
+    fn insert(bytes: &[u8], place: usize, added: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        bytes.splice(place..place, added.iter().copied());
+        let end = memchr::memmem::rfind(&bytes, END).unwrap();
+        let offset = u32_at(&bytes, end as u64 + 16).unwrap();
+        if offset as usize >= place {
+            let moved = offset + added.len() as u32;
+            bytes[end + 16..end + 20].copy_from_slice(&moved.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn duplicates_are_kept() {
+        let bytes = replace(&archive(&[("file1", b"one"), ("file2", b"two")]), b"file2", b"file1");
+        let index = ZipIndex::open(&bytes).unwrap();
+        assert_eq!(index.count, 2);
+        assert_eq!(index.entries.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["file1", "file1"]);
+        assert_eq!(index.read(index.entry("file1").unwrap(), &mut context()).unwrap(), b"one");
+        assert_eq!(index.read(&index.entries[1], &mut context()).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_local_header_that_contradicts_the_directory_is_told() {
+        let good = archive(&[("file1", b"content of the file")]);
+        let mut name = good.clone();
+        name[30] = b'F';
+        assert_eq!(kinds(&name), [ZipProblemKind::HeadersDisagree(ZipField::Name)]);
+        for (byte, field) in
+            [(8, ZipField::Method), (10, ZipField::Date), (14, ZipField::Crc), (18, ZipField::Compressed), (22, ZipField::Size)]
+        {
+            let mut bytes = good.clone();
+            bytes[byte] ^= 1;
+            assert_eq!(kinds(&bytes), [ZipProblemKind::HeadersDisagree(field)]);
+        }
+        let mut lost = good;
+        lost[3] = 9;
+        let index = ZipIndex::open(&lost).unwrap();
+        assert_eq!(index.severity(), Some(ZipSeverity::Broken));
+        assert!(matches!(index.member(&index.entries[0], &mut context()), Err(MemberError::Missing)));
+    }
+
+    #[test]
+    fn streamed_members_agree_with_or_without_the_descriptor_signature() {
+        let mut writer = zip::ZipWriter::new_stream(Vec::new());
+        writer.start_file("s", SimpleFileOptions::default()).unwrap();
+        writer.write_all(b"streamed content").unwrap();
+        let bytes = writer.finish().unwrap().into_inner();
+        assert_eq!(kinds(&bytes), []);
+        let descriptor = at(&bytes, DESCRIPTOR);
+        let mut wrong = bytes.clone();
+        wrong[descriptor + 8] ^= 1;
+        assert_eq!(kinds(&wrong), [ZipProblemKind::DescriptorDisagrees]);
+        let mut bare = bytes;
+        bare.drain(descriptor..descriptor + 4);
+        let end = at(&bare, END);
+        let offset = u32_at(&bare, end as u64 + 16).unwrap() - 4;
+        bare[end + 16..end + 20].copy_from_slice(&offset.to_le_bytes());
+        assert_eq!(kinds(&bare), []);
+    }
+
+    #[test]
+    fn bytes_before_after_and_between_are_counted() {
+        let good = archive(&[("a", b"one")]);
+        let prefixed = [b"MZ program".as_slice(), &good].concat();
+        let index = ZipIndex::open(&prefixed).unwrap();
+        assert_eq!((index.leading, index.problems[0].kind), (10, ZipProblemKind::Leading));
+        assert_eq!(index.read(&index.entries[0], &mut context()).unwrap(), b"one");
+        let trailed = [&good, b"more".as_slice()].concat();
+        assert_eq!((ZipIndex::open(&trailed).unwrap().trailing, kinds(&trailed)), (4, vec![ZipProblemKind::Trailing]));
+        let gap = insert(&good, at(&good, CENTRAL), b"hidden");
+        assert_eq!((ZipIndex::open(&gap).unwrap().hidden, kinds(&gap)), (6, vec![ZipProblemKind::Gap]));
+        let before_end = insert(&good, at(&good, END), b"X");
+        assert_eq!(kinds(&before_end), [ZipProblemKind::GapBeforeEnd]);
+    }
+
+    #[test]
+    fn overlapping_entries_are_told() {
+        let mut bytes = stored(&[("a", b"12345678"), ("b", b"12345678")]);
+        let second = memchr::memmem::rfind(&bytes, CENTRAL).unwrap();
+        bytes[second + 42..second + 46].copy_from_slice(&0u32.to_le_bytes());
+        assert!(kinds(&bytes).contains(&ZipProblemKind::Overlap));
+    }
+
+    #[test]
+    fn an_archive_cut_behind_a_stored_archive_is_not_taken_for_the_inner_one() {
+        let inner = stored(&[("inner", b"inner")]);
+        let outer = stored(&[("a", b"first"), ("inner.zip", &inner), ("z", b"last")]);
+        let cut = at(&outer, &inner) + inner.len() + 3;
+        assert_eq!(ZipIndex::open(&outer[..cut]).unwrap_err(), ZipError::NoEnd);
+        assert_eq!(salvage(&outer[..cut], 10, 10)[0], ("a".to_owned(), b"firstPK\x03\x04\x0a".to_vec()));
+    }
+
+    #[test]
+    fn a_damaged_directory_is_an_error() {
+        let mut bytes = archive(&[("a", b"1"), ("b", b"2")]);
+        let second = memchr::memmem::rfind(&bytes, CENTRAL).unwrap();
+        bytes[second + 2] = 7;
+        assert_eq!(ZipIndex::open(&bytes).unwrap_err(), ZipError::DirectoryDamaged { entries: 1, byte: second as u64 });
+        assert_eq!(ZipIndex::open(b"no archive at all").unwrap_err(), ZipError::NoEnd);
+        let mut split = archive(&[("a", b"1")]);
+        let end = at(&split, END);
+        split[end + 4] = 1;
+        assert_eq!(ZipIndex::open(&split).unwrap_err(), ZipError::Split);
+    }
+
+    #[test]
+    fn zip64_archives_read_the_same() {
+        let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        writer.start_file("big", SimpleFileOptions::default().large_file(true)).unwrap();
+        writer.write_all(b"not so big").unwrap();
+        let bytes = writer.finish().unwrap().into_inner();
+        let index = ZipIndex::open(&bytes).unwrap();
+        assert_eq!(index.problems, []);
+        assert_eq!(index.read(&index.entries[0], &mut context()).unwrap(), b"not so big");
+    }
+
+    #[test]
+    fn names_are_decoded_as_announced_or_as_they_are() {
+        assert_eq!(decode("é".as_bytes(), false), "é", "macOS does not announce UTF-8");
+        assert_eq!(decode(b"\x82t\x82", false), "été");
+        let utf8 = archive(&[("été", b"1")]);
+        assert_eq!(ZipIndex::open(&utf8).unwrap().entries[0].name, "été");
+        let invalid = replace(&utf8, "été".as_bytes(), b"\xFFt\xFF\xFFx");
+        assert!(kinds(&invalid).contains(&ZipProblemKind::NameEncoding));
+        assert!(kinds(&replace(&archive(&[("ab", b"1")]), b"ab", b"a\0")).contains(&ZipProblemKind::NulInName));
+    }
+
+    #[test]
+    fn a_unicode_twin_of_an_ascii_name_must_not_show_another_name() {
+        let mut field = vec![1];
+        field.extend_from_slice(&crc32fast::hash(b"test").to_le_bytes());
+        field.extend_from_slice(b"evil!");
+        let block = [0x75, 0x70, field.len() as u8, 0].into_iter().chain(field).collect::<Vec<u8>>();
+        let extra = Extra::read(&block);
+        assert_eq!(effective_name(b"test", 0, &extra), "evil!");
+        assert_eq!(effective_name(b"renamed", 0, &extra), "renamed", "a twin of another name is stale");
+        assert_eq!(Extra::read(&block[..8]).problems, [ZipProblemKind::ExtraField]);
+        assert_eq!(Extra::read(&[block.clone(), block].concat()).problems, [ZipProblemKind::ExtraField]);
+        assert_eq!(Extra::read(&[0xFF, 0xFF, 0xFF]).problems, [ZipProblemKind::ExtraPadding]);
+    }
+
+    #[test]
+    fn lies_about_content_are_told_apart() {
+        let good = archive(&[("a", b"some content that is long enough")]);
+        let central = at(&good, CENTRAL);
+        let failure = |patch: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            patch(&mut bytes);
+            let index = ZipIndex::open(&bytes).unwrap();
+            index.member(&index.entries[0], &mut context()).map(|_| ()).unwrap_err()
+        };
+        assert!(matches!(failure(&|b| b[central + 16] ^= 1), MemberError::Crc));
+        assert!(matches!(failure(&|b| b[central + 24] = 5), MemberError::Size { declared: 5, real: 32 }));
+        assert!(matches!(failure(&|b| b[central + 8] |= 1), MemberError::Encrypted));
+        assert!(matches!(failure(&|b| b[central + 10] = 14), MemberError::Unsupported(14)));
+        assert!(matches!(failure(&|b| b[central + 20] = 250), MemberError::Missing));
+        let mut small = Context::new(Limits { max_inflated_bytes: 10, ..Limits::default() });
+        let index = ZipIndex::open(&good).unwrap();
+        assert!(matches!(index.read(&index.entries[0], &mut small), Err(ReadError::Exceeded(Exceeded::Inflated))));
+    }
+
+    fn members() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+        proptest::collection::btree_map("[a-zé/]{1,12}", proptest::collection::vec(0u8..4, 0..300), 0..8)
+            .prop_map(|m| m.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_zip_crate_writes_is_read_back_without_a_problem(members in members(), deflate: bool, comment in "[ -~]{0,40}") {
+            let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+            writer.set_comment(comment).unwrap();
+            let method = if deflate { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+            for (name, content) in &members {
+                writer.start_file(name.as_str(), SimpleFileOptions::default().compression_method(method)).unwrap();
+                writer.write_all(content).unwrap();
+            }
+            let bytes = writer.finish().unwrap().into_inner();
+            let index = ZipIndex::open(&bytes).unwrap();
+            prop_assert_eq!(&index.problems, &[]);
+            prop_assert_eq!(index.entries.len(), members.len());
+            for (entry, (name, content)) in index.entries.iter().zip(&members) {
+                prop_assert_eq!(&entry.name, name);
+                prop_assert_eq!(&index.read(entry, &mut context()).unwrap(), content);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), magic in 0usize..8) {
+            let magics: [&[u8]; 8] = [b"", b"PK\x03\x04", b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", b"\0\0\0\x10ftyp", b"\xFF\xD8\xFF", b"\x89PNG\r\n\x1a\n", b"<?xml ", b"%PDF-1.4"];
+            let bytes = [magics[magic], &bytes].concat();
+            inspect(&bytes, &mut context());
+            salvage(&bytes, 50, 50);
+        }
+
+        #[test]
+        fn mutated_archives_never_panic(members in members(), edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12), cut in any::<prop::sample::Index>()) {
+            let list: Vec<(&str, &[u8])> = members.iter().map(|(n, c)| (n.as_str(), c.as_slice())).collect();
+            let mut bytes = archive(&list);
+            for (place, value) in edits {
+                let i = place.index(bytes.len());
+                bytes[i] = value;
+            }
+            inspect(&bytes, &mut context());
+            inspect(&bytes[..cut.index(bytes.len())], &mut context());
+        }
+
+        #[test]
+        fn mutated_compound_files_and_text_never_panic(edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40), text in "\\PC{0,200}") {
+            let mut file = ::cfb::CompoundFile::create(Cursor::new(Vec::new())).unwrap();
+            file.create_stream("/Workbook").unwrap().write_all(&[1; 5000]).unwrap();
+            file.flush().unwrap();
+            let mut bytes = file.into_inner().into_inner();
+            for (place, value) in edits {
+                let i = place.index(bytes.len());
+                bytes[i] = value;
+            }
+            let mut facts = crate::model::Facts::default();
+            crate::identify::identify(&bytes, &mut facts);
+            crate::identify::identify(text.as_bytes(), &mut facts);
+        }
+    }
 }
