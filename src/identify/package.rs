@@ -4,7 +4,7 @@
 //! lost, the local headers tell what the file was meant to be.
 
 use super::{Told, polyglot};
-use crate::inspect::zip_index::{ZipIndex, salvage};
+use crate::inspect::zip_index::{ZipError, ZipIndex, salvage};
 use crate::model::format::Format;
 
 /// Declarations read at most: `[Content_Types].xml` of a large presentation has some tens of kilobytes.
@@ -58,6 +58,9 @@ pub(super) fn tell(bytes: &[u8]) -> Option<Told> {
 
 /// A ZIP behind bytes that are nothing by themselves. Its directory must be whole: anything less is a guess.
 pub(super) fn tell_behind_something(bytes: &[u8]) -> Option<Told> {
+    if ZipIndex::open(bytes).is_err_and(|e| e == ZipError::Split) {
+        return Some(Told::new(Format::Zip, "end record of a split archive"));
+    }
     let index = polyglot::zip_at_end(bytes)?;
     let leading = usize::try_from(index.leading).ok()?;
     Some(Told { leading, ..by_content(Source::Index(index)) })

@@ -67,7 +67,10 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
 
 /// The signal of an archive without a readable directory.
 fn unreadable(error: ZipError, bytes: &[u8]) -> Signal {
+    // §8.5.3: the first volume starts with this marker.
+    let first_volume = bytes.starts_with(b"PK\x07\x08");
     match error {
+        ZipError::NoEnd if first_volume => Signal::new("zip-split"),
         ZipError::NoEnd => Signal::new("zip-no-directory").arg("size_bytes", bytes.len()),
         ZipError::Split => Signal::new("zip-split"),
         ZipError::NoDirectory { byte } => Signal::new("zip-directory-damaged").at(Place::byte(byte)).arg("entries", 0),
@@ -422,6 +425,19 @@ mod tests {
         let facts = facts(&bytes[..bytes.len() - 30]);
         assert_eq!(facts.format, Some(Format::Zip));
         assert_eq!(codes(&facts), ["zip-no-directory"]);
+    }
+
+    #[test]
+    fn both_ends_of_a_split_archive_are_told_as_such() {
+        let whole = stored(&[("a.bin", &[1, 2, 3, 0, 0, 0, 7, 8]), ("b.bin", &[0; 50])]);
+        let first = [b"PK\x07\x08", &whole[..60]].concat();
+        let mut last = whole[50..].to_vec();
+        let end = memchr::memmem::rfind(&last, b"PK\x05\x06").unwrap();
+        last[end + 4] = 1;
+        for volume in [first, last] {
+            let facts = facts(&volume);
+            assert_eq!((facts.format, codes(&facts)), (Some(Format::Zip), vec!["zip-split"]));
+        }
     }
 
     #[test]

@@ -764,7 +764,7 @@ impl End {
             let (disk, start_disk) = (u16_at(bytes, at + 4), u16_at(bytes, at + 6));
             if (disk, start_disk) != (Some(0), Some(0)) && disk != Some(u16::MAX) {
                 // Remember it, but an honest record may still stand before.
-                split |= disk.is_some_and(|d| d < 1000) && end <= len;
+                split |= disk.is_some_and(|d| d < 1000) && end == len;
                 continue;
             }
             if !Self::plausible(bytes, at) {
