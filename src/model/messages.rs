@@ -106,7 +106,7 @@ pub fn bytes(n: i64, lang: Lang) -> String {
     let digits = n.unsigned_abs().to_string();
     let mut grouped = String::new();
     for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             grouped.push(match lang {
                 Lang::Fr => '\u{202F}',
                 Lang::En => ',',
