@@ -48,7 +48,12 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
     checks.push(Check {
         name: "memory".into(),
         ok: available.is_none_or(|a| a >= memory),
-        detail: format!("{} children × {} bytes = {memory}; available {}", config.check.jobs(), config.sandbox.memory_bytes, available.unwrap_or(0)),
+        detail: format!(
+            "{} children × {} bytes = {memory}; available {}",
+            config.check.jobs(),
+            config.sandbox.memory_bytes,
+            available.unwrap_or(0)
+        ),
     });
     let ok = checks.iter().all(|c| c.ok);
     if args.json {
@@ -57,7 +62,11 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
         for check in &checks {
             render::print_line(&format!("{} {:<26} {}", if check.ok { "✔" } else { "✘" }, check.name, check.detail))?;
         }
-        let (fr, en) = if ok { ("Cette machine est prête.", "This machine is ready.") } else { ("Cette machine n'est pas prête.", "This machine is not ready.") };
+        let (fr, en) = if ok {
+            ("Cette machine est prête.", "This machine is ready.")
+        } else {
+            ("Cette machine n'est pas prête.", "This machine is not ready.")
+        };
         render::print_line(if lang == Lang::Fr { fr } else { en })?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REJECTED) })
