@@ -225,8 +225,11 @@ pub fn report(style: &Style, report: &Report, all: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// A finding and the item it is on; none for the submission as a whole.
+type Placed<'a> = (Option<&'a ItemReport>, &'a Finding);
+
 fn section(style: &Style, out: &mut impl io::Write, report: &Report, severity: Severity, heading: &str, all: bool) -> io::Result<()> {
-    let mut by_code: BTreeMap<&str, (&Text, Vec<(Option<&ItemReport>, &Finding)>)> = BTreeMap::new();
+    let mut by_code: BTreeMap<&str, (&Text, Vec<Placed<'_>>)> = BTreeMap::new();
     let whole = report.findings.iter().map(|f| (None, f));
     let of_items = report.items.iter().flat_map(|i| i.findings.iter().map(move |f| (Some(i), f)));
     for (item, finding) in whole.chain(of_items).filter(|(_, f)| f.severity == severity) {

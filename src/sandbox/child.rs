@@ -92,10 +92,13 @@ fn map_standard_input(max: u64) -> std::io::Result<Mapped> {
     Ok(Mapped { bytes, size })
 }
 
+/// One door to close, or the system's answer.
+type Step<'a> = &'a dyn Fn() -> Result<(), String>;
+
 /// Closes every door. Returns what was missing and allowed to be.
 fn lock_in(config: &SandboxConfig, parent: u32) -> Result<Vec<(Mechanism, String)>, (Mechanism, String)> {
     let mut missing = Vec::new();
-    let steps: [(Mechanism, &dyn Fn() -> Result<(), String>); 6] = [
+    let steps: [(Mechanism, Step<'_>); 6] = [
         (Mechanism::ResourceLimits, &|| resource_limits(config)),
         (Mechanism::NoNewPrivileges, &no_new_privileges),
         (Mechanism::Landlock, &landlock_everything),
