@@ -122,6 +122,14 @@ impl Collector {
         }
     }
 
+    /// Notes that the current sheet has more cells than its reader kept.
+    pub fn overflow(&mut self) {
+        self.full = true;
+        if let Some(sheet) = self.sheets.last_mut() {
+            sheet.kept_all = false;
+        }
+    }
+
     /// Cells kept of the current sheet, for a reader that must drop or sort some.
     pub fn values_mut(&mut self) -> Option<&mut Vec<(u32, u32, CellValue)>> {
         self.sheets.last_mut().map(|s| &mut s.values)

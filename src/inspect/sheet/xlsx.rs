@@ -235,7 +235,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
     let of_kind = |kind: &str| relationships.values().find(|(k, _)| k == kind).map(|(_, target)| target.clone());
     let strings = match of_kind("sharedStrings").and_then(|p| package.find(&p).map(|i| (p, i))) {
         Some((path, index)) => read_strings(&mut package, index, &mut ctx.budget).map_err(|f| f.in_part(&path))?,
-        None => Strings { xml: String::from("<sst></sst>"), count: 0 },
+        None => Strings { xml: String::from("<sst></sst>"), count: 0, empty: BTreeSet::new() },
     };
     let styles = match of_kind("styles").and_then(|p| package.find(&p).map(|i| (p, i))) {
         Some((path, index)) => read_styles(&mut package, index, &mut ctx.budget).map_err(|f| f.in_part(&path))?,
@@ -247,7 +247,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
     for sheet in &listed {
         let mut scan = Scan::default();
         if let (Some(index), true, None) = (sheet.part, sheet.has_cells, &ended) {
-            match scan_sheet(&mut package, index, &sheet.name, strings.count, &mut ctx.budget, facts, &mut scan) {
+            match scan_sheet(&mut package, index, &sheet.name, &strings, &mut ctx.budget, facts, &mut scan) {
                 Ok(()) if sheet.needs_data && !scan.has_data => scan.damage = Some((None, "no sheetData element".to_owned())),
                 Ok(()) => scan.sound = true,
                 Err(Fault::Damaged(detail)) => scan.damage = Some((None, detail)),
@@ -349,11 +349,14 @@ fn read_workbook(
 struct Strings {
     xml: String,
     count: usize,
+    /// Strings without a character: a cell that points to one is empty.
+    empty: BTreeSet<usize>,
 }
 
 fn read_strings(package: &mut Package<'_>, index: usize, budget: &mut Budget) -> Result<Strings, Fault> {
     let mut xml = String::from("<sst>");
     let mut count = 0usize;
+    let mut empty = BTreeSet::new();
     let mut text = String::new();
     let (mut in_text, mut in_phonetic) = (false, false);
     let mut part = package.xml(index, budget)?;
@@ -367,6 +370,9 @@ fn read_strings(package: &mut Package<'_>, index: usize, budget: &mut Budget) ->
             },
             Event::End(e) => match e.local_name().as_ref() {
                 "si" => {
+                    if text.is_empty() && empty.len() < MAX_FORMATS {
+                        empty.insert(count);
+                    }
                     count += 1;
                     if count <= MAX_STRINGS && xml.len() < MAX_STRING_BYTES {
                         let _ = write!(xml, "<si><t xml:space=\"preserve\">{}</t></si>", escape(without_controls(&cell_text(&text))));
@@ -384,7 +390,7 @@ fn read_strings(package: &mut Package<'_>, index: usize, budget: &mut Budget) ->
         }
     }
     xml.push_str("</sst>");
-    Ok(Strings { xml, count })
+    Ok(Strings { xml, count, empty })
 }
 
 /// Characters that XML cannot hold, and carriage returns that its reader would fold, become spaces.
@@ -448,7 +454,7 @@ fn scan_sheet(
     package: &mut Package<'_>,
     index: usize,
     sheet: &str,
-    strings: usize,
+    strings: &Strings,
     budget: &mut Budget,
     facts: &mut Facts,
     scan: &mut Scan,
@@ -567,18 +573,18 @@ impl Scan {
         }
     }
 
-    fn finish_cell(&mut self, cell: &Cell, strings: usize) {
-        if !cell.filled {
+    fn finish_cell(&mut self, cell: &Cell, strings: &Strings) {
+        let string = (cell.kind == "s").then(|| cell.value.trim().parse::<usize>());
+        if !cell.filled || matches!(&string, Some(Ok(n)) if strings.empty.contains(n)) {
             return;
         }
         self.cells += 1;
         self.rows = self.rows.max(cell.row.min(MAX_ROWS));
         self.columns = self.columns.max(cell.column.min(MAX_COLUMNS));
         match cell.kind.as_str() {
-            "s" => match cell.value.trim().parse::<usize>() {
-                Ok(n) if n < strings => {}
-                _ => self.damage(Some((cell.row, cell.column)), format!("shared string {} of {strings}", cell.value.trim())),
-            },
+            "s" if !matches!(&string, Some(Ok(n)) if *n < strings.count) => {
+                self.damage(Some((cell.row, cell.column)), format!("shared string {} of {}", cell.value.trim(), strings.count));
+            }
             "e" => {
                 self.errors += 1;
                 let shown = cell.value.trim();
