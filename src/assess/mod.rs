@@ -1,0 +1,3 @@
+//! Pure rules: facts and pipeline in, findings out. No I/O.
+
+pub mod obsolete_versions;
