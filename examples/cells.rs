@@ -16,7 +16,13 @@ fn main() {
             _ => text::inspect(&bytes, &mut ctx, &mut facts),
         }
         if brief {
-            let codes: Vec<_> = facts.signals.iter().map(|s| format!("{}{:?}", s.code, s.args.get("detail").or(s.args.get("formula")).or(s.args.get("value")).map(|a| a.to_string()))).collect();
+            let codes: Vec<_> = facts
+                .signals
+                .iter()
+                .map(|s| {
+                    format!("{}{:?}", s.code, s.args.get("detail").or(s.args.get("formula")).or(s.args.get("value")).map(|a| a.to_string()))
+                })
+                .collect();
             let n = facts.workbook().map_or(0, |w| w.sheets.iter().map(|s| s.cells).sum());
             let k: usize = facts.workbook().map_or(0, |w| w.sheets.iter().map(|s| s.values.len()).sum());
             println!("{path}\t{n}/{k}\t{}", codes.join(","));

@@ -237,8 +237,29 @@ impl<'a> Reading<'a> {
     /// (« si aucune version obsolète, indiquez… ») undo it.
     fn declares_none(&self, text: &str) -> bool {
         const INSTRUCTION: &[&str] = &[
-            "si", "cas", "lorsque", "indiquer", "indiquez", "mentionner", "mentionnez", "renseigner", "renseignez", "preciser", "precisez",
-            "saisir", "saisissez", "inscrire", "inscrivez", "ecrire", "ecrivez", "cocher", "cochez", "devra", "doit", "exemple", "if",
+            "si",
+            "cas",
+            "lorsque",
+            "indiquer",
+            "indiquez",
+            "mentionner",
+            "mentionnez",
+            "renseigner",
+            "renseignez",
+            "preciser",
+            "precisez",
+            "saisir",
+            "saisissez",
+            "inscrire",
+            "inscrivez",
+            "ecrire",
+            "ecrivez",
+            "cocher",
+            "cochez",
+            "devra",
+            "doit",
+            "exemple",
+            "if",
         ];
         let folded = fold(text);
         if self.none_phrases.contains(&folded) {
@@ -351,9 +372,8 @@ impl<'a> Reading<'a> {
                 ColumnKind::Url => match url::Url::parse(&text) {
                     Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(text),
                     _ => {
-                        self.sink.push(
-                            Signal::new("obsolete-versions-value-invalid").at(place).arg("column", title(column)).arg("value", text),
-                        );
+                        self.sink
+                            .push(Signal::new("obsolete-versions-value-invalid").at(place).arg("column", title(column)).arg("value", text));
                         None
                     }
                 },
@@ -579,7 +599,8 @@ fn title(column: &Column) -> String {
 fn is_note(first: &str, texts: &[String]) -> bool {
     let folded = fold(first);
     texts.len() == 1
-        && (first.trim_start().starts_with('*') || ["note", "nb", "remarque", "source", "legende"].contains(&folded.split(' ').next().unwrap_or_default()))
+        && (first.trim_start().starts_with('*')
+            || ["note", "nb", "remarque", "source", "legende"].contains(&folded.split(' ').next().unwrap_or_default()))
 }
 
 /// Duplicates are compared without case and spaces, and without the `v` that some write before a version.
@@ -662,7 +683,9 @@ fn serial_date(serial: f64, date_1904: bool) -> Option<Date> {
 /// Whether a text is a date in figures with the day first.
 fn is_numeric_day_first(text: &str) -> bool {
     let pieces: Vec<&str> = text.split(['/', '-', '.', ' ']).filter(|p| !p.is_empty()).collect();
-    pieces.len() >= 3 && pieces.first().is_some_and(|p| p.len() <= 2) && pieces.iter().take(3).all(|p| p.bytes().all(|b| b.is_ascii_digit()))
+    pieces.len() >= 3
+        && pieces.first().is_some_and(|p| p.len() <= 2)
+        && pieces.iter().take(3).all(|p| p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Reads a date as it is written in France: `31/12/2025`, `31-12-25`, `31.12.2025`, `31 décembre 2025`,
@@ -676,7 +699,10 @@ pub fn parse_date(text: &str) -> DateReading {
     };
     let mut pieces: Vec<&str> = Vec::new();
     // A time after the date says nothing more of the day.
-    let dated = cleaned.split_once('t').filter(|(d, t)| d.len() == 10 && t.starts_with(|c: char| c.is_ascii_digit())).map_or(cleaned.as_str(), |(d, _)| d);
+    let dated = cleaned
+        .split_once('t')
+        .filter(|(d, t)| d.len() == 10 && t.starts_with(|c: char| c.is_ascii_digit()))
+        .map_or(cleaned.as_str(), |(d, _)| d);
     for piece in dated.split(|c: char| !(c.is_alphanumeric() || c == ':')).filter(|p| !p.is_empty()) {
         if piece.contains(':') || matches!(piece, "utc" | "z" | "h") {
             continue;
@@ -804,7 +830,8 @@ mod tests {
         reading.signals.iter().map(|s| (s.code.as_str(), s.place.cell.as_deref().unwrap_or(""))).collect()
     }
 
-    const HEADER: &[&str] = &["Produit", "Version", "Date de mise en service", "Date de fin de support", "Type de fin", "Nombre de clients"];
+    const HEADER: &[&str] =
+        &["Produit", "Version", "Date de mise en service", "Date de fin de support", "Type de fin", "Nombre de clients"];
 
     #[test]
     fn an_ordinary_table_reads_without_a_word() {
@@ -978,15 +1005,29 @@ mod tests {
         use DateReading::{Day, Impossible, Month, Unreadable, UsOrder, Year};
         let day = Day(Date::constant(2025, 12, 31));
         for text in [
-            "31/12/2025", "31-12-25", "31.12.2025", "31 12 2025", "31 décembre 2025", "le 31 déc. 2025", "mercredi 31 DÉCEMBRE 2025", "2025-12-31",
-            "2025-12-31T00:00:00", "31/12/2025 00:00:00", "20251231", "31 Dec 2025", "December 31, 2025", "2025/12/31",
+            "31/12/2025",
+            "31-12-25",
+            "31.12.2025",
+            "31 12 2025",
+            "31 décembre 2025",
+            "le 31 déc. 2025",
+            "mercredi 31 DÉCEMBRE 2025",
+            "2025-12-31",
+            "2025-12-31T00:00:00",
+            "31/12/2025 00:00:00",
+            "20251231",
+            "31 Dec 2025",
+            "December 31, 2025",
+            "2025/12/31",
         ] {
             assert_eq!(parse_date(text), day, "{text}");
         }
         assert_eq!(parse_date("1er janv. 2026"), Day(Date::constant(2026, 1, 1)));
         assert_eq!(parse_date("29/02/2024"), Day(Date::constant(2024, 2, 29)));
         assert_eq!(parse_date("01/03/99"), Day(Date::constant(1999, 3, 1)));
-        for (text, month) in [("déc. 2025", 12), ("12/2025", 12), ("2025-12", 12), ("fin août 2025", 8), ("juil. 2025", 7), ("juin 2025", 6)] {
+        for (text, month) in
+            [("déc. 2025", 12), ("12/2025", 12), ("2025-12", 12), ("fin août 2025", 8), ("juil. 2025", 7), ("juin 2025", 6)]
+        {
             assert_eq!(parse_date(text), Month(2025, month), "{text}");
         }
         assert_eq!(parse_date("2025"), Year(2025));

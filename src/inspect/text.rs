@@ -91,7 +91,9 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], facts: &mut Facts) -> Option<Decoded<'
     let mut controls = 0usize;
     let mut first = None;
     for (at, c) in body.char_indices() {
-        if c == '\0' || (c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{0C}' | '\u{0B}' | '\u{1B}' | '\u{08}' | '\u{0E}' | '\u{0F}')) {
+        if c == '\0'
+            || (c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{0C}' | '\u{0B}' | '\u{1B}' | '\u{08}' | '\u{0E}' | '\u{0F}'))
+        {
             controls += 1;
             first.get_or_insert((at, c));
         }
@@ -147,7 +149,7 @@ fn decode_quietly(bytes: &[u8]) -> Decoded<'_> {
 /// UTF-16 without a mark: nearly every second byte is zero, on one side only.
 fn unmarked_utf16(bytes: &[u8]) -> Option<&'static encoding_rs::Encoding> {
     let head = bytes.get(..bytes.len().min(SNIFFED) & !1)?;
-    if head.len() < 4 || bytes.len() % 2 != 0 {
+    if head.len() < 4 || !bytes.len().is_multiple_of(2) {
         return None;
     }
     let even = head.iter().step_by(2).filter(|b| **b == 0).count();

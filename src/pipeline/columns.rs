@@ -272,7 +272,13 @@ mod tests {
 
     #[test]
     fn spellings_that_people_mix_fold_to_the_same() {
-        for spelling in ["Date de fin de support", "DATE FIN SUPPORT", "date\u{a0}de fin\nde  support :", "Dates de fin du support*", "Date fin d’support"] {
+        for spelling in [
+            "Date de fin de support",
+            "DATE FIN SUPPORT",
+            "date\u{a0}de fin\nde  support :",
+            "Dates de fin du support*",
+            "Date fin d’support",
+        ] {
             assert_eq!(fold(spelling), "date fin support", "{spelling}");
         }
         assert_eq!(fold("N° de VERSION"), "n version");

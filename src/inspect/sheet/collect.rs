@@ -33,6 +33,8 @@ pub struct Collector {
     first_error: Option<(usize, u32, u32, String)>,
     /// Whether the caps were met: more cells exist than were kept.
     full: bool,
+    /// Whether reading stopped before an end: what was not read may not be called absent.
+    broken: bool,
     /// Whether any sheet shows pictures, charts or objects.
     pub has_drawings: bool,
 }
@@ -49,6 +51,7 @@ impl Collector {
             errors: 0,
             first_error: None,
             full: false,
+            broken: false,
             has_drawings: false,
         }
     }
@@ -117,6 +120,7 @@ impl Collector {
     /// Marks the current sheet as not kept whole.
     pub fn cut_here(&mut self) {
         self.full |= !self.has_room();
+        self.broken = true;
         if let Some(sheet) = self.sheets.last_mut() {
             sheet.kept_all = false;
         }
@@ -165,7 +169,7 @@ impl Collector {
                     .arg("count", self.errors),
             );
         }
-        if seen == 0 && !facts.has("sheet-corrupt") && !facts.has("sheet-unread") {
+        if seen == 0 && !self.broken && !facts.has("sheet-unread") {
             facts.push(if self.has_drawings {
                 Signal::new("sheet-only-drawings").arg("sheets", self.sheets.len())
             } else {

@@ -73,7 +73,8 @@ pub fn csv(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
     if let Some(line) = swallowed_rest(text, last_line) {
         facts.push(Signal::new("csv-open-quote").at(Place::line(line)).arg("line", line));
     }
-    let workbook = WorkbookFacts { delimiter: delimiter.map(char::from), encoding: Some(decoded.encoding.to_owned()), ..WorkbookFacts::default() };
+    let workbook =
+        WorkbookFacts { delimiter: delimiter.map(char::from), encoding: Some(decoded.encoding.to_owned()), ..WorkbookFacts::default() };
     out.finish(ctx, facts, workbook);
 }
 
@@ -283,9 +284,33 @@ mod tests {
     #[test]
     fn numbers_phones_dashes_and_words_are_not_formulas() {
         for field in [
-            "-12,5", "+33612345678", "+33 (0)6 12 34 56 78", "-", "--", "---", "+", "=", "====", "- premier point", "-5 %", "-1.5e-3", "+/- 3",
-            "@dupont", "@", "- option(s) activée(s)", "-abc", "+ de détails (voir annexe)", "−12", "-12:30", "\ttexte", "a=b", "-1 234,50 €",
-            "- à faire !", "+1", "-A", "-2025/12/31",
+            "-12,5",
+            "+33612345678",
+            "+33 (0)6 12 34 56 78",
+            "-",
+            "--",
+            "---",
+            "+",
+            "=",
+            "====",
+            "- premier point",
+            "-5 %",
+            "-1.5e-3",
+            "+/- 3",
+            "@dupont",
+            "@",
+            "- option(s) activée(s)",
+            "-abc",
+            "+ de détails (voir annexe)",
+            "−12",
+            "-12:30",
+            "\ttexte",
+            "a=b",
+            "-1 234,50 €",
+            "- à faire !",
+            "+1",
+            "-A",
+            "-2025/12/31",
         ] {
             assert!(!looks_like_formula(field), "{field:?}");
         }

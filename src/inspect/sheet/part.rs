@@ -123,6 +123,20 @@ pub fn attr(e: &BytesStart<'_>, local: &str) -> Option<String> {
     })
 }
 
+/// The raw values of the `N` attributes with these names, in one pass and without allocating: for cell
+/// references and types, which hold no entity.
+pub fn raw_attrs<'e, const N: usize>(e: &'e BytesStart<'_>, names: [&str; N]) -> [Option<std::borrow::Cow<'e, str>>; N] {
+    let mut values = [const { None }; N];
+    for found in e.attributes().with_checks(false).flatten() {
+        if let Some(slot) = names.iter().position(|n| *n == found.key.as_ref())
+            && let Some(value) = values.get_mut(slot)
+        {
+            *value = Some(found.value);
+        }
+    }
+    values
+}
+
 /// Appends the character that an entity or character reference stands for; unknown entities are left out.
 pub fn push_reference(reference: &BytesRef<'_>, text: &mut String) {
     match reference.resolve_char_ref() {

@@ -197,7 +197,8 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
     if globals.sheets.is_empty() {
         return Err(damaged("the workbook lists no sheet"));
     }
-    let mut budget = Keep { cells: ctx.budget.limits().max_cells.min(16_000_000), bytes: ctx.budget.limits().max_text_chars.saturating_mul(4) };
+    let mut budget =
+        Keep { cells: ctx.budget.limits().max_cells.min(16_000_000), bytes: ctx.budget.limits().max_text_chars.saturating_mul(4) };
     let mut walked = Vec::new();
     let mut ended = None;
     for bound in &globals.sheets {
@@ -301,11 +302,7 @@ fn read_globals(stream: &[u8], ctx: &Context, facts: &mut Facts) -> Result<Globa
                     push(&mut globals.clean, record::FORMAT, &data);
                 }
             }
-            record::BOUND_SHEET => {
-                if globals.sheets.len() < MAX_SHEETS {
-                    globals.sheets.push(bound_sheet(&record, globals.biff8)?);
-                }
-            }
+            record::BOUND_SHEET if globals.sheets.len() < MAX_SHEETS => globals.sheets.push(bound_sheet(&record, globals.biff8)?),
             record::SST => {
                 let continues = records.continues()?;
                 let bytes = record.data.len() + continues.iter().map(|c| c.len()).sum::<usize>();
@@ -534,8 +531,7 @@ impl Walked {
                     if sound {
                         self.count(at.0, at.1);
                         // xf, result, flags, then a formula of our own: the integer 0 in place of the tokens.
-                        let data: Vec<u8> =
-                            r.data.get(4..20).unwrap_or_default().iter().copied().chain([3, 0, 0x1E, 0, 0]).collect();
+                        let data: Vec<u8> = r.data.get(4..20).unwrap_or_default().iter().copied().chain([3, 0, 0x1E, 0, 0]).collect();
                         awaits_text &= self.emit_kept(r.kind, at, &data, 0, keep);
                     }
                 }
@@ -549,7 +545,8 @@ impl Walked {
                 record::MERGE_CELLS => {
                     let count = usize::from(r.u16(0).unwrap_or(0));
                     for region in r.data.get(2..).unwrap_or_default().chunks_exact(8).take(count) {
-                        let at = |i: usize| region.get(i..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from(u16::from_le_bytes(*b)) + 1);
+                        let at =
+                            |i: usize| region.get(i..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from(u16::from_le_bytes(*b)) + 1);
                         if self.merges.len() < MAX_MERGES {
                             self.merges.push((at(0), at(4), at(2), at(6)));
                         }
@@ -656,10 +653,8 @@ fn decode(globals: &Globals, walked: &[Walked]) -> Result<Vec<Vec<(usize, Data)>
     for number in 0..walked.len() {
         let range = book.worksheet_range(&format!("s{number}")).map_err(|e| e.to_string())?;
         let (top, left) = range.start().unwrap_or((0, 0));
-        let values = range
-            .used_cells()
-            .map(|(row, column, value)| ((top as usize + row) * GRID + left as usize + column, value.clone()))
-            .collect();
+        let values =
+            range.used_cells().map(|(row, column, value)| ((top as usize + row) * GRID + left as usize + column, value.clone())).collect();
         sheets.push(values);
     }
     Ok(sheets)
@@ -677,5 +672,218 @@ fn borrowed(value: &Data) -> DataRef<'_> {
         Data::DurationIso(s) => DataRef::DurationIso(s.clone()),
         Data::Error(e) => DataRef::Error(e.clone()),
         Data::Empty => DataRef::Empty,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{codes, facts_by, facts_within, number, sheet, text};
+    use super::*;
+    use crate::inspect::Limits;
+    use crate::model::facts::CellValue;
+    use proptest::prelude::*;
+
+    fn bof(version: u16, kind: u16) -> Vec<u8> {
+        [version, kind, 0, 0, 0, 0, 0, 0].into_iter().flat_map(u16::to_le_bytes).collect()
+    }
+
+    fn at(row: u16, column: u16, xf: u16, rest: &[u8]) -> Vec<u8> {
+        [row, column, xf].into_iter().flat_map(u16::to_le_bytes).chain(rest.iter().copied()).collect()
+    }
+
+    /// A shared string table whose second string is cut by a CONTINUE record and goes on in UTF-16.
+    fn strings(stream: &mut Vec<u8>) {
+        let mut table = vec![3, 0, 0, 0, 3, 0, 0, 0];
+        table.extend([7, 0, 0]);
+        table.extend(b"Produit");
+        table.extend([4, 0, 0]);
+        table.extend(b"ab");
+        push(stream, record::SST, &table);
+        let mut rest = vec![1];
+        rest.extend("é€".encode_utf16().flat_map(u16::to_le_bytes));
+        // A third with a formatting run.
+        rest.extend([3, 0, 8, 1, 0]);
+        rest.extend(b"xyz");
+        rest.extend([0, 0, 0, 0]);
+        push(stream, record::CONTINUE, &rest);
+    }
+
+    /// A BIFF8 stream of two sheets, the second hidden. `cells` fills the first.
+    fn stream_with(cells: &dyn Fn(&mut Vec<u8>), globals: &dyn Fn(&mut Vec<u8>)) -> Vec<u8> {
+        let mut stream = Vec::new();
+        push(&mut stream, record::BOF, &bof(0x0600, 5));
+        globals(&mut stream);
+        // Format 164 `dd/mm/yyyy`, then XF 0 (General) and XF 1 (that format).
+        let mut format = vec![164, 0, 10, 0, 0];
+        format.extend(b"dd/mm/yyyy");
+        push(&mut stream, record::FORMAT, &format);
+        push(&mut stream, record::XF, &[0; 20]);
+        let mut dated = [0u8; 20];
+        dated[2] = 164;
+        push(&mut stream, record::XF, &dated);
+        let mut patches = Vec::new();
+        for (name, state) in [("Feuil1", 0u8), ("Listes", 1)] {
+            patches.push(stream.len() + 4);
+            let mut bound = vec![0, 0, 0, 0, state, 0, 6, 0];
+            bound.extend(name.bytes());
+            push(&mut stream, record::BOUND_SHEET, &bound);
+        }
+        strings(&mut stream);
+        push(&mut stream, record::EOF, &[]);
+        for (number, patch) in patches.into_iter().enumerate() {
+            let here = u32::try_from(stream.len()).unwrap();
+            stream[patch..patch + 4].copy_from_slice(&here.to_le_bytes());
+            push(&mut stream, record::BOF, &bof(0x0600, 0x10));
+            if number == 0 {
+                cells(&mut stream);
+            }
+            push(&mut stream, record::EOF, &[]);
+        }
+        stream
+    }
+
+    fn ole(stream: &[u8]) -> Vec<u8> {
+        let mut ole = cfb::CompoundFile::create_with_version(cfb::Version::V3, Cursor::new(Vec::new())).unwrap();
+        ole.create_stream("/Workbook").unwrap().write_all(stream).unwrap();
+        ole.flush().unwrap();
+        ole.into_inner().into_inner()
+    }
+
+    fn xls_of(cells: &dyn Fn(&mut Vec<u8>)) -> Vec<u8> {
+        ole(&stream_with(cells, &|_| {}))
+    }
+
+    fn sample(stream: &mut Vec<u8>) {
+        // DIMENSIONS that claim the whole sheet: not believed.
+        push(stream, 0x0200, &[0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]);
+        push(stream, record::LABEL_SST, &at(0, 0, 0, &[0, 0, 0, 0]));
+        push(stream, record::LABEL_SST, &at(0, 1, 0, &[1, 0, 0, 0]));
+        push(stream, record::LABEL_SST, &at(0, 2, 0, &[2, 0, 0, 0]));
+        push(stream, record::NUMBER, &at(1, 0, 0, &12.5f64.to_le_bytes()));
+        push(stream, record::NUMBER, &at(1, 1, 1, &45_657f64.to_le_bytes()));
+        // RK integer 7 (<< 2 | 2), then a MULRK of two.
+        push(stream, record::RK, &at(1, 2, 0, &[30, 0, 0, 0]));
+        push(stream, record::MUL_RK, &[2, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 10, 0, 0, 0, 1, 0]);
+        push(stream, record::BOOL_ERR, &at(3, 0, 0, &[1, 0]));
+        push(stream, record::BOOL_ERR, &at(3, 1, 0, &[0x2A, 1]));
+        // A formula whose text comes in a STRING record.
+        let mut formula = at(4, 0, 0, &[0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0, 0, 0, 0, 0]);
+        formula.extend([3, 0, 0x1E, 1, 0]);
+        push(stream, record::FORMULA, &formula);
+        push(stream, record::STRING, &[3, 0, 0, b'o', b'u', b'i']);
+        // A merged region hides its second cell.
+        push(stream, record::NUMBER, &at(6, 0, 0, &1f64.to_le_bytes()));
+        push(stream, record::NUMBER, &at(6, 1, 0, &2f64.to_le_bytes()));
+        push(stream, record::MERGE_CELLS, &[1, 0, 6, 0, 6, 0, 0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn every_kind_of_cell_is_read_where_it_stands() {
+        let facts = facts_by(xls, &xls_of(&sample));
+        assert_eq!(codes(&facts), ["sheet-hidden", "sheet-error-values"]);
+        let first = sheet(&facts, 0);
+        assert_eq!(
+            first.values,
+            [
+                text(1, 1, "Produit"),
+                text(1, 2, "abé€"),
+                text(1, 3, "xyz"),
+                number(2, 1, 12.5),
+                (2, 2, CellValue::DateSerial(45_657.0)),
+                number(2, 3, 7.0),
+                number(3, 1, 1.0),
+                number(3, 2, 2.0),
+                (4, 1, CellValue::Bool(true)),
+                (4, 2, CellValue::Error("#N/A".into())),
+                text(5, 1, "oui"),
+                number(7, 1, 1.0),
+            ]
+        );
+        assert_eq!((first.cells, first.rows, first.columns, first.formulas), (13, 7, 3, 1));
+        assert!(sheet(&facts, 1).hidden);
+    }
+
+    #[test]
+    fn two_cells_in_opposite_corners_are_two_cells() {
+        let facts = facts_by(
+            xls,
+            &xls_of(&|s| {
+                push(s, record::NUMBER, &at(0, 0, 0, &1f64.to_le_bytes()));
+                push(s, record::NUMBER, &at(65_535, 255, 0, &2f64.to_le_bytes()));
+            }),
+        );
+        assert_eq!(sheet(&facts, 0).values, [number(1, 1, 1.0), number(65_536, 256, 2.0)]);
+        assert_eq!(codes(&facts), ["sheet-sparse", "sheet-hidden"]);
+    }
+
+    #[test]
+    fn the_epoch_of_1904_is_told_and_a_password_leaves_the_file_alone() {
+        let dated = stream_with(&sample, &|s| push(s, record::DATE_MODE, &[1, 0]));
+        assert!(facts_by(xls, &ole(&dated)).workbook().unwrap().date_1904);
+        let locked = stream_with(&sample, &|s| push(s, record::FILE_PASS, &[1, 0, 1, 0]));
+        let facts = facts_by(xls, &ole(&locked));
+        assert!(facts.signals.is_empty() && facts.detail.is_none());
+    }
+
+    #[test]
+    fn damage_is_told_and_what_came_before_is_kept() {
+        let whole = stream_with(&sample, &|_| {});
+        let facts = facts_by(xls, &ole(&whole[..whole.len() - 30]));
+        assert!(facts.has("sheet-corrupt"));
+        assert_eq!(sheet(&facts, 0).values.first(), Some(&text(1, 1, "Produit")));
+        let missing_string = xls_of(&|s| push(s, record::LABEL_SST, &at(2, 3, 0, &[9, 0, 0, 0])));
+        let facts = facts_by(xls, &missing_string);
+        let signal = facts.signals.iter().find(|s| s.code.as_str() == "sheet-corrupt").unwrap();
+        assert_eq!(signal.place, Place::cell("Feuil1", "D3"));
+        assert_eq!(codes(&facts_by(xls, &ole(b"not a workbook"))), ["sheet-corrupt"]);
+        assert_eq!(codes(&facts_by(xls, b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1cut")), ["sheet-corrupt"]);
+        assert_eq!(codes(&facts_by(xls, &[0x09, 0x04, 6, 0, 0, 0, 0, 0, 0, 0])), ["sheet-unread"]);
+    }
+
+    #[test]
+    fn a_dde_server_is_named() {
+        let link = stream_with(&sample, &|s| {
+            let mut book = vec![0, 0, 11, 0, 0];
+            book.extend(b"cmd\x03/c calc");
+            push(s, record::SUP_BOOK, &book);
+            push(s, record::EXTERN_NAME, &[0xE2, 0x7F, 0, 0, 0, 0, 2, 0, b'A', b'0']);
+        });
+        // Flags 0x7FE2: a clipboard format, and fOleLink (0x10) not set.
+        assert!(facts_by(xls, &ole(&link)).has("sheet-formula-program"));
+    }
+
+    #[test]
+    fn past_the_cap_cells_are_counted_not_kept() {
+        let many = xls_of(&|s| {
+            for row in 0..40u16 {
+                push(s, record::NUMBER, &at(row, 0, 0, &f64::from(row).to_le_bytes()));
+            }
+        });
+        let facts = facts_within(xls, &many, Limits { max_cells: 10, ..Limits::default() });
+        assert_eq!((sheet(&facts, 0).cells, sheet(&facts, 0).values.len(), sheet(&facts, 0).kept_all), (40, 10, false));
+        assert!(facts.has("sheet-cells-cut"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn a_mutated_stream_never_panics(spots in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut stream = stream_with(&sample, &|_| {});
+            for (at, byte) in spots {
+                let at = at.index(stream.len());
+                stream[at] = byte;
+            }
+            let _ = facts_by(xls, &ole(&stream));
+            let _ = facts_by(xls, &stream);
+        }
+        #[test]
+        fn a_mutated_container_never_panics(at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in any::<proptest::sample::Index>()) {
+            let mut bytes = xls_of(&sample);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = facts_by(xls, &bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = facts_by(xls, &bytes);
+        }
     }
 }

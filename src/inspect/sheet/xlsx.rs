@@ -17,7 +17,7 @@ use zip::ZipArchive;
 use zip::write::SimpleFileOptions;
 
 use super::collect::{Collector, cell_text, sheet_place};
-use super::part::{Fault, XmlPart, attr, push_reference};
+use super::part::{Fault, XmlPart, attr, push_reference, raw_attrs};
 use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, contained, formula, parse_a1};
 use crate::inspect::budget::Budget;
 use crate::model::facts::CellValue;
@@ -79,6 +79,11 @@ impl<'a> Package<'a> {
     /// The entry of this name.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(&normalise(name)).copied()
+    }
+
+    /// Entries whose names (in lower case) end so.
+    pub(super) fn parts_that_end_with(&self, end: &str) -> Vec<(String, usize)> {
+        self.by_name.iter().filter(|(name, _)| name.ends_with(end)).map(|(name, index)| (name.clone(), *index)).collect()
     }
 
     /// Opens one XML part.
@@ -318,7 +323,8 @@ fn read_workbook(
                         let kind = target.map_or("", |(kind, _)| kind.as_str());
                         listed.push(Listed {
                             name: attr(&e, "name").unwrap_or_default(),
-                            hidden: attr(&e, "state").is_some_and(|s| s.eq_ignore_ascii_case("hidden") || s.eq_ignore_ascii_case("veryHidden")),
+                            hidden: attr(&e, "state")
+                                .is_some_and(|s| s.eq_ignore_ascii_case("hidden") || s.eq_ignore_ascii_case("veryHidden")),
                             part: target.and_then(|(_, target)| names.get(&normalise(target)).copied()),
                             has_cells: kind != "chartsheet" && kind != "dialogsheet",
                             needs_data: kind == "worksheet",
@@ -445,9 +451,37 @@ const CLASSIC_ERRORS: &[&str] = &["#DIV/0!", "#N/A", "#NAME?", "#NULL!", "#NUM!"
 struct Cell {
     row: u32,
     column: u32,
-    kind: String,
+    kind: Kind,
     value: String,
     filled: bool,
+}
+
+/// What the walk must know of a cell's type (`t`).
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    SharedString,
+    Error,
+    #[default]
+    Other,
+}
+
+impl Kind {
+    fn of(t: &str) -> Self {
+        match t {
+            "s" => Self::SharedString,
+            "e" => Self::Error,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Cell {
+    fn restart(&mut self, at: (u32, u32), kind: Kind) {
+        (self.row, self.column) = at;
+        self.kind = kind;
+        self.value.clear();
+        self.filled = false;
+    }
 }
 
 fn scan_sheet(
@@ -468,6 +502,7 @@ fn scan_sheet(
     let mut part = package.xml(index, budget)?;
     let (mut row, mut column) = (0u32, 0u32);
     let mut cell: Option<Cell> = None;
+    let mut in_cell = false;
     let mut inside = Inside::Nothing;
     let mut text = String::new();
     loop {
@@ -477,7 +512,8 @@ fn scan_sheet(
                 "drawing" | "legacyDrawing" | "picture" | "oleObjects" => scan.drawings = true,
                 "row" => {
                     column = 0;
-                    row = match attr(&e, "r") {
+                    let [r] = raw_attrs(&e, ["r"]);
+                    row = match r {
                         None => row.saturating_add(1),
                         Some(r) => match r.trim().parse::<u32>() {
                             Ok(n) if (1..=MAX_ROWS).contains(&n) => n,
@@ -491,7 +527,8 @@ fn scan_sheet(
                 "c" => {
                     column = column.saturating_add(1);
                     let mut at = (row.max(1), column);
-                    if let Some(r) = attr(&e, "r") {
+                    let [r, kind] = raw_attrs(&e, ["r", "t"]);
+                    if let Some(r) = r {
                         match parse_a1(&r) {
                             Some(named) => at = named,
                             None => scan.damage(None, format!("cell reference {}", r.chars().take(20).collect::<String>())),
@@ -501,15 +538,21 @@ fn scan_sheet(
                     if at.0 > MAX_ROWS || at.1 > MAX_COLUMNS {
                         scan.damage(None, "cells beyond the last row or column".to_owned());
                     }
-                    cell = Some(Cell { row: at.0, column: at.1, kind: attr(&e, "t").unwrap_or_default(), ..Cell::default() });
+                    let kind = kind.as_deref().map_or(Kind::Other, Kind::of);
+                    match &mut cell {
+                        // The buffers of the last cell serve again.
+                        Some(cell) => cell.restart(at, kind),
+                        None => cell = Some(Cell { row: at.0, column: at.1, kind, ..Cell::default() }),
+                    }
+                    in_cell = true;
                 }
-                "v" if cell.is_some() => inside = Inside::Value,
-                "f" if cell.is_some() => {
+                "v" if in_cell => inside = Inside::Value,
+                "f" if in_cell => {
                     scan.formulas += 1;
                     text.clear();
                     inside = Inside::Formula;
                 }
-                "t" if cell.is_some() => inside = Inside::Inline,
+                "t" if in_cell => inside = Inside::Inline,
                 "mergeCell" if scan.merges.len() < MAX_MERGES => {
                     if let Some(range) = attr(&e, "ref")
                         && let Some((from, to)) = range.split_once(':')
@@ -538,8 +581,9 @@ fn scan_sheet(
                     }
                 }
                 "c" => {
-                    if let Some(cell) = cell.take() {
-                        scan.finish_cell(&cell, strings);
+                    in_cell = false;
+                    if let Some(cell) = &cell {
+                        scan.finish_cell(cell, strings);
                     }
                 }
                 _ => {}
@@ -555,7 +599,8 @@ fn scan_sheet(
         match inside {
             Inside::Value => {
                 cell.filled |= !piece.is_empty();
-                if cell.value.len() < 64 {
+                // Only the values of these two kinds are looked at.
+                if cell.kind != Kind::Other && cell.value.len() < 64 {
                     cell.value.extend(piece.chars().take(64));
                 }
             }
@@ -574,18 +619,18 @@ impl Scan {
     }
 
     fn finish_cell(&mut self, cell: &Cell, strings: &Strings) {
-        let string = (cell.kind == "s").then(|| cell.value.trim().parse::<usize>());
+        let string = (cell.kind == Kind::SharedString).then(|| cell.value.trim().parse::<usize>());
         if !cell.filled || matches!(&string, Some(Ok(n)) if strings.empty.contains(n)) {
             return;
         }
         self.cells += 1;
         self.rows = self.rows.max(cell.row.min(MAX_ROWS));
         self.columns = self.columns.max(cell.column.min(MAX_COLUMNS));
-        match cell.kind.as_str() {
-            "s" if !matches!(&string, Some(Ok(n)) if *n < strings.count) => {
+        match cell.kind {
+            Kind::SharedString if !matches!(&string, Some(Ok(n)) if *n < strings.count) => {
                 self.damage(Some((cell.row, cell.column)), format!("shared string {} of {}", cell.value.trim(), strings.count));
             }
-            "e" => {
+            Kind::Error => {
                 self.errors += 1;
                 let shown = cell.value.trim();
                 if self.first_error.is_none() {
@@ -595,7 +640,7 @@ impl Scan {
                     self.new_errors.push((cell.row, cell.column, shown.to_owned()));
                 }
             }
-            _ => {}
+            Kind::SharedString | Kind::Other => {}
         }
     }
 }
@@ -626,7 +671,8 @@ fn open_with_calamine(
         let _ = write!(sheets, "<sheet name=\"s{number}\" sheetId=\"{}\" r:id=\"r{number}\"/>", number + 1);
         let _ = write!(rels, "<Relationship Id=\"r{number}\" Type=\"{REL}/worksheet\" Target=\"s{number}.xml\"/>");
     }
-    let package_rels = format!("<Relationships><Relationship Id=\"r\" Type=\"{REL}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>");
+    let package_rels =
+        format!("<Relationships><Relationship Id=\"r\" Type=\"{REL}/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>");
     let workbook_rels = format!("<Relationships>{rels}</Relationships>");
     let workbook = format!("<workbook xmlns:r=\"{REL}\"><sheets>{sheets}</sheets></workbook>");
     for (name, xml) in [
@@ -701,6 +747,8 @@ fn read_values(
         Ok::<_, Fault>((unread > known).then(|| (unread - known, first)))
     });
     match ended {
+        // Where the walk found damage, that is what the vendor must hear.
+        Some(Ok(Some(_))) if scan.damage.is_some() => out.cut_here(),
         Some(Ok(None)) => {}
         Some(Ok(Some((count, detail)))) => {
             facts.push(Signal::new("sheet-unread").at(sheet_place(&sheet.name)).arg("detail", format!("{detail} ({count})")));
@@ -774,5 +822,197 @@ impl Covered {
         self.rows
             .get(&row)
             .is_some_and(|spans| spans.iter().any(|(first, last, top)| (*first..=*last).contains(&column) && !(*top && column == *first)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{codes, facts_by, facts_within, number, package, sheet, text, xlsx_of};
+    use super::*;
+    use crate::inspect::Limits;
+    use proptest::prelude::*;
+    use rust_xlsxwriter::{Format, Formula, Workbook};
+
+    fn two_sheets() -> Vec<u8> {
+        let mut workbook = Workbook::new();
+        let first = workbook.add_worksheet();
+        first.set_name("Déclaration").unwrap();
+        first.write_string(0, 0, "Produit").unwrap();
+        first.write_string(0, 1, "é & <b>").unwrap();
+        first.write_number(1, 0, 12.5).unwrap();
+        first.write_boolean(1, 1, true).unwrap();
+        first.write_number_with_format(1, 2, 45_657.0, &Format::new().set_num_format("dd/mm/yyyy")).unwrap();
+        first.write_formula(2, 0, Formula::new("SUM(A2:A2)").set_result("12.5")).unwrap();
+        first.merge_range(4, 0, 5, 2, "titre", &Format::new()).unwrap();
+        let second = workbook.add_worksheet();
+        second.set_name("Listes").unwrap();
+        second.set_hidden(true);
+        second.write_string(0, 0, "oui").unwrap();
+        workbook.save_to_buffer().unwrap()
+    }
+
+    #[test]
+    fn cells_dates_formulas_merges_and_hidden_sheets_are_read() {
+        let facts = facts_by(xlsx, &two_sheets());
+        assert_eq!(codes(&facts), ["sheet-hidden"]);
+        let first = sheet(&facts, 0);
+        assert_eq!(
+            first.values,
+            [
+                text(1, 1, "Produit"),
+                text(1, 2, "é & <b>"),
+                number(2, 1, 12.5),
+                (2, 2, CellValue::Bool(true)),
+                (2, 3, CellValue::DateSerial(45_657.0)),
+                number(3, 1, 12.5),
+                text(5, 1, "titre"),
+            ]
+        );
+        assert_eq!((first.name.as_str(), first.cells, first.rows, first.columns, first.formulas), ("Déclaration", 7, 5, 3, 1));
+        assert!(first.kept_all && sheet(&facts, 1).hidden);
+        assert_eq!(facts.text[0].place, Place::cell("Déclaration", "A1"));
+        assert!(facts.text[0].text.starts_with("Produit | é & <b>"));
+    }
+
+    #[test]
+    fn two_cells_in_opposite_corners_are_two_cells() {
+        let bytes = xlsx_of(
+            r#"<worksheet><dimension ref="A1:XFD1048576"/><sheetData><row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="XFD1048576"><v>2</v></c></row></sheetData></worksheet>"#,
+            "<sst/>",
+        );
+        let facts = facts_by(xlsx, &bytes);
+        assert_eq!(sheet(&facts, 0).values, [number(1, 1, 1.0), number(1_048_576, 16_384, 2.0)]);
+        assert_eq!(codes(&facts), ["sheet-sparse"]);
+    }
+
+    #[test]
+    fn counts_that_the_file_declares_allocate_nothing() {
+        let bytes = xlsx_of(
+            r#"<worksheet><sheetData><row><c t="s"><v>0</v></c></row></sheetData></worksheet>"#,
+            r#"<sst count="99999999999" uniqueCount="99999999999"><si><r><t>ri</t></r><r><t>che</t></r><rPh><t>x</t></rPh></si></sst>"#,
+        );
+        let facts = facts_by(xlsx, &bytes);
+        assert_eq!(sheet(&facts, 0).values, [text(1, 1, "riche")]);
+        assert!(facts.signals.is_empty());
+    }
+
+    #[test]
+    fn new_error_values_are_error_values_not_damage() {
+        let bytes = xlsx_of(
+            r##"<worksheet><sheetData><row r="1"><c r="A1" t="e"><v>#SPILL!</v></c><c r="B1" t="e"><v>#REF!</v></c><c r="C1"><v>3</v></c></row></sheetData></worksheet>"##,
+            "<sst/>",
+        );
+        let facts = facts_by(xlsx, &bytes);
+        assert_eq!(codes(&facts), ["sheet-error-values"]);
+        assert_eq!(
+            sheet(&facts, 0).values,
+            [(1, 1, CellValue::Error("#SPILL!".into())), (1, 2, CellValue::Error("#REF!".into())), number(1, 3, 3.0)]
+        );
+    }
+
+    #[test]
+    fn damage_is_named_where_it_is() {
+        let cases = [
+            (r#"<worksheet><sheetData><row r="1"><c r="B2" t="s"><v>7</v></c></row></sheetData></worksheet>"#, Some("B2")),
+            (r#"<worksheet><sheetData><row r="1"><c r="A1"><v>1</v></c>"#, None),
+            (r#"<worksheet><sheetData><row r="0"/></sheetData></worksheet>"#, None),
+            (r#"<worksheet><sheetData><row r="1"><c r="XFE1"><v>1</v></c></row></sheetData></worksheet>"#, None),
+            ("<worksheet/>", None),
+        ];
+        for (worksheet, cell) in cases {
+            let facts = facts_by(xlsx, &xlsx_of(worksheet, "<sst/>"));
+            assert_eq!(codes(&facts), ["sheet-corrupt"], "{worksheet}");
+            assert_eq!((facts.signals[0].place.sheet.as_deref(), facts.signals[0].place.cell.as_deref()), (Some("F"), cell), "{worksheet}");
+        }
+        assert_eq!(codes(&facts_by(xlsx, &package(&[("xl/workbook.xml", b"<workbook/>")]))), ["sheet-corrupt"]);
+        assert_eq!(codes(&facts_by(xlsx, b"PK nothing")), ["sheet-corrupt"]);
+    }
+
+    #[test]
+    fn formulas_and_names_that_act_are_named() {
+        let bytes = xlsx_of(
+            r#"<worksheet><sheetData><row r="1"><c r="C4"><f>cmd|'/c calc'!A1</f><v>0</v></c><c r="D4"><f>_xlfn.WEBSERVICE(A1)</f></c></row></sheetData></worksheet>"#,
+            "<sst/>",
+        );
+        let facts = facts_by(xlsx, &bytes);
+        assert_eq!(codes(&facts), ["sheet-formula-program", "sheet-formula-network"]);
+        assert_eq!(facts.signals[0].place, Place::cell("F", "C4"));
+    }
+
+    #[test]
+    fn an_empty_workbook_says_so_and_a_drawn_one_does_not() {
+        assert_eq!(codes(&facts_by(xlsx, &xlsx_of("<worksheet><sheetData/></worksheet>", "<sst/>"))), ["sheet-no-cells"]);
+        let drawn = "<worksheet><sheetData/><drawing/></worksheet>";
+        assert_eq!(codes(&facts_by(xlsx, &xlsx_of(drawn, "<sst/>"))), ["sheet-only-drawings"]);
+    }
+
+    #[test]
+    fn a_part_in_utf16_reads_like_any_other() {
+        let xml = "<?xml version=\"1.0\" encoding=\"UTF-16\"?><worksheet><sheetData><row><c t=\"inlineStr\"><is><t>été</t></is></c></row></sheetData></worksheet>";
+        let utf16: Vec<u8> = "\u{FEFF}".encode_utf16().chain(xml.encode_utf16()).flat_map(u16::to_be_bytes).collect();
+        let rels = br#"<Relationships><Relationship Id="r" Type="x/officeDocument" Target="xl/workbook.xml"/></Relationships>"#;
+        let bytes = package(&[
+            ("_rels/.rels", rels),
+            (
+                "XL/Workbook.xml",
+                br#"<workbook xmlns:r="r"><workbookPr date1904="1"/><sheets><sheet name="F" r:id="a"/></sheets></workbook>"#,
+            ),
+            (
+                "xl/_rels/workbook.xml.rels",
+                br#"<Relationships><Relationship Id="a" Type="x/worksheet" Target="../xl/s.xml"/></Relationships>"#,
+            ),
+            ("xl/s.xml", &utf16),
+        ]);
+        let facts = facts_by(xlsx, &bytes);
+        assert_eq!(codes(&facts), [""; 0]);
+        assert_eq!(sheet(&facts, 0).values, [text(1, 1, "été")]);
+        assert!(facts.workbook().unwrap().date_1904);
+    }
+
+    #[test]
+    fn past_the_cap_cells_are_counted_not_kept() {
+        let row: String = (0..50).map(|n| format!("<c><v>{n}</v></c>")).collect();
+        let bytes = xlsx_of(&format!("<worksheet><sheetData>{}</sheetData></worksheet>", format!("<row>{row}</row>").repeat(20)), "<sst/>");
+        let facts = facts_within(xlsx, &bytes, Limits { max_cells: 60, ..Limits::default() });
+        assert_eq!((sheet(&facts, 0).cells, sheet(&facts, 0).values.len(), sheet(&facts, 0).kept_all), (1000, 60, false));
+        assert_eq!(codes(&facts), ["sheet-cells-cut"]);
+    }
+
+    #[test]
+    fn one_long_shared_string_in_every_cell_is_bounded_by_its_text() {
+        let cells = "<c t=\"s\"><v>0</v></c>".repeat(2_000);
+        let bytes = xlsx_of(
+            &format!("<worksheet><sheetData><row>{cells}</row></sheetData></worksheet>"),
+            &format!("<sst><si><t>{}</t></si></sst>", "a".repeat(30_000)),
+        );
+        let facts = facts_by(xlsx, &bytes);
+        assert!(sheet(&facts, 0).values.len() < 200);
+        assert_eq!(sheet(&facts, 0).cells, 2_000);
+    }
+
+    #[test]
+    fn what_inflates_is_counted_in_the_budget() {
+        let bytes = xlsx_of(&format!("<worksheet><sheetData>{}</sheetData></worksheet>", " ".repeat(3_000_000)), "<sst/>");
+        let facts = facts_within(xlsx, &bytes, Limits { max_inflated_bytes: 1_000_000, ..Limits::default() });
+        assert_eq!(codes(&facts), ["bomb-inflated"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_mutated_package_never_panics(at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in any::<proptest::sample::Index>()) {
+            let mut bytes = two_sheets();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = facts_by(xlsx, &bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = facts_by(xlsx, &bytes);
+        }
+        #[test]
+        fn a_mutated_sheet_never_panics(at in any::<proptest::sample::Index>(), with in "[<>/a-z0-9\"=:A-Z&;]{0,6}") {
+            let mut xml = r##"<worksheet><dimension ref="A1:C3"/><sheetData><row r="1"><c r="A1" t="s" s="0"><v>0</v></c><c r="B1"><f t="shared" ref="B1:B2" si="0">A1+1</f><v>2</v></c><c r="C1" t="inlineStr"><is><t>x</t></is></c></row><row r="2"><c r="A2" t="e"><v>#N/A</v></c></row></sheetData><mergeCells count="1"><mergeCell ref="A1:B2"/></mergeCells></worksheet>"##.to_owned();
+            xml.insert_str(at.index(xml.len()), &with);
+            let _ = facts_by(xlsx, &xlsx_of(&xml, "<sst><si><t>a</t></si></sst>"));
+        }
     }
 }
