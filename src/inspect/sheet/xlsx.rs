@@ -282,6 +282,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
         if let Some((cell, detail)) = &scan.damage {
             let place = cell.map_or_else(|| sheet_place(&sheet.name), |(row, column)| Place::cell(sheet.name.as_str(), a1(row, column)));
             facts.push(Signal::new("sheet-corrupt").at(place).arg("detail", detail.as_str()));
+            out.cut_here();
         }
         if sheet.part.is_none() {
             facts.push(Signal::new("sheet-corrupt").at(sheet_place(&sheet.name)).arg("detail", "the part of this sheet is missing"));
