@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inspect::sheet::a1;
-use crate::model::facts::{CellValue, Facts, SheetFacts, WorkbookFacts};
+use crate::model::facts::{CellValue, Facts, SheetFacts, WorkbookFacts, serial_date};
 use crate::model::{Place, Signal};
 use crate::pipeline::columns::{Column, ColumnKind, ColumnModel, fold};
 
@@ -91,6 +91,8 @@ struct Reading<'a> {
     none_phrases: Vec<String>,
     none_words: BTreeSet<String>,
     ignored_rows: Vec<String>,
+    /// Folded header → column id.
+    headers: Vec<(String, &'a str)>,
     keys: BTreeMap<String, Place>,
     none_at: Option<Place>,
     has_text: bool,
@@ -107,6 +109,7 @@ impl<'a> Reading<'a> {
             none_phrases: model.none_phrases.iter().map(|p| fold(p)).filter(|p| !p.is_empty()).collect(),
             none_words: model.none_words.iter().map(|p| fold(p)).filter(|p| !p.is_empty()).collect(),
             ignored_rows: model.ignored_rows.iter().map(|p| fold(p)).filter(|p| !p.is_empty()).collect(),
+            headers: model.columns.iter().flat_map(|c| c.headers.iter().map(|h| (fold(h), c.id.as_str()))).collect(),
             keys: BTreeMap::new(),
             none_at: None,
             has_text: false,
@@ -168,7 +171,7 @@ impl<'a> Reading<'a> {
         let needed = if self.model.columns.len() == 1 { 1 } else { 2 };
         let mut best: Option<(u32, BTreeMap<u32, &'a str>)> = None;
         for (row, cells) in rows.range(..=self.model.header_rows) {
-            let named = self.match_headers(cells);
+            let named = self.match_headers(cells, &[true, false]);
             if !named.is_empty() && self.nearest_header.as_ref().is_none_or(|(n, _)| named.len() > *n) {
                 self.nearest_header = Some((named.len(), Place::cell(sheet.name.as_str(), a1(*row, 1))));
             }
@@ -179,12 +182,12 @@ impl<'a> Reading<'a> {
         best
     }
 
-    /// Which cells of a row are headers: exact spellings first, then small typing errors where only one
-    /// column is near. The first of two equal headers wins.
-    fn match_headers(&self, cells: &BTreeMap<u32, &CellValue>) -> BTreeMap<u32, &'a str> {
+    /// Which cells of a row are headers: in a pass that is `true` exact spellings, else small typing errors
+    /// where only one column is near. The first of two equal headers wins.
+    fn match_headers(&self, cells: &BTreeMap<u32, &CellValue>, passes: &[bool]) -> BTreeMap<u32, &'a str> {
         let mut named: BTreeMap<u32, &'a str> = BTreeMap::new();
         let mut taken: BTreeSet<&str> = BTreeSet::new();
-        for exact in [true, false] {
+        for exact in passes.iter().copied() {
             for (column, value) in cells {
                 let CellValue::Text(text) = value else { continue };
                 if named.contains_key(column) || text.chars().count() > 120 {
@@ -214,19 +217,17 @@ impl<'a> Reading<'a> {
         }
         let spellings = [fold(text), fold(&bare), strip_hints(&fold(text))];
         let mut near: Option<&'a str> = None;
-        for column in &self.model.columns {
-            for header in column.headers.iter().map(|h| fold(h)) {
-                for spelling in spellings.iter().filter(|s| !s.is_empty()) {
-                    if exact {
-                        if *spelling == header {
-                            return Some(&column.id);
-                        }
-                    } else if typing_error(spelling, &header) {
-                        if near.is_some_and(|id| id != column.id) {
-                            return None;
-                        }
-                        near = Some(&column.id);
+        for (header, id) in &self.headers {
+            for spelling in spellings.iter().filter(|s| !s.is_empty()) {
+                if exact {
+                    if spelling == header {
+                        return Some(id);
                     }
+                } else if typing_error(spelling, header) {
+                    if near.is_some_and(|other| other != *id) {
+                        return None;
+                    }
+                    near = Some(id);
                 }
             }
         }
@@ -292,7 +293,7 @@ impl<'a> Reading<'a> {
         if self.ignored_rows.iter().any(|w| opening.split(' ').zip(w.split(' ')).filter(|(a, b)| a == b).count() == w.split(' ').count()) {
             return;
         }
-        let again = self.match_headers(cells);
+        let again = self.match_headers(cells, &[true]);
         if again.len() >= 2 && again.iter().all(|(column, id)| columns.get(column) == Some(id)) {
             return;
         }
@@ -668,18 +669,6 @@ pub enum DateReading {
     Unreadable,
 }
 
-/// The day of a spreadsheet serial (ECMA-376 Part 1 §18.17.4.1). Serials below 61 of the 1900 system carry
-/// the 29 February 1900 that never was; no plausible date is that old.
-fn serial_date(serial: f64, date_1904: bool) -> Option<Date> {
-    if !(0.0..2_958_466.0).contains(&serial) {
-        return None;
-    }
-    let origin = if date_1904 { Date::constant(1904, 1, 1) } else { Date::constant(1899, 12, 30) };
-    #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
-    let days = serial.floor() as i64;
-    origin.checked_add(jiff::Span::new().try_days(days).ok()?).ok()
-}
-
 /// Whether a text is a date in figures with the day first.
 fn is_numeric_day_first(text: &str) -> bool {
     let pieces: Vec<&str> = text.split(['/', '-', '.', ' ']).filter(|p| !p.is_empty()).collect();
@@ -998,6 +987,36 @@ mod tests {
         assert_eq!(codes(&read_sheets(vec![])), [("obsolete-versions-financing-at-risk", "")]);
         let foreign = read_rows(&[&["Budget", "2024"], &["Loyer", "12"]]);
         assert_eq!(codes(&foreign), [("obsolete-versions-table-not-found", ""), ("obsolete-versions-financing-at-risk", "")]);
+    }
+
+    #[test]
+    fn a_real_workbook_and_a_csv_read_the_same() {
+        use crate::inspect::{Context, Limits, sheet};
+        use rust_xlsxwriter::{Format, Workbook};
+
+        let mut workbook = Workbook::new();
+        let page = workbook.add_worksheet();
+        page.merge_range(0, 0, 0, 3, "Déclaration des versions obsolètes", &Format::new()).unwrap();
+        for (column, header) in (0u16..).zip(["Produit", "N° de version", "Date de fin de support", "Nombre de clients"]) {
+            page.write_string(2, column, header).unwrap();
+        }
+        page.write_string(3, 0, "Logiciel A").unwrap();
+        page.write_number(3, 1, 5.0).unwrap();
+        page.write_number_with_format(3, 2, 45_657.0, &Format::new().set_num_format("dd/mm/yyyy")).unwrap();
+        page.write_number(3, 3, 1250.0).unwrap();
+        let csv = "Déclaration des versions obsolètes;;;\n\nProduit;N° de version;Date de fin de support;Nombre de clients\nLogiciel A;5;31/12/2024;1 250\n";
+
+        let read_by = |inspect: fn(&[u8], &mut Context, &mut Facts), bytes: &[u8]| {
+            let mut facts = Facts::default();
+            inspect(bytes, &mut Context::new(Limits::default()), &mut facts);
+            read(facts.workbook().unwrap(), &ColumnModel::sample())
+        };
+        let xlsx = read_by(sheet::xlsx, &workbook.save_to_buffer().unwrap());
+        let csv = read_by(sheet::csv, csv.as_bytes());
+        assert_eq!((codes(&xlsx), codes(&csv)), (vec![], vec![]));
+        assert_eq!(xlsx.rows[0].values, csv.rows[0].values);
+        assert_eq!((xlsx.rows[0].row, csv.rows[0].row), (4, 4));
+        assert_eq!(xlsx.rows[0].values["date-fin-support"], "2024-12-31");
     }
 
     #[test]

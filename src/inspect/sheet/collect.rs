@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::{Context, Facts, WorkbookFacts, a1};
 use crate::inspect::Limits;
-use crate::model::facts::{CellValue, Detail, SheetFacts};
+use crate::model::facts::{CellValue, Detail, SheetFacts, serial_date};
 use crate::model::{Place, Signal};
 
 /// Characters that one cell may hold (Excel specifications and limits: 32,767); more is cut.
@@ -180,7 +180,7 @@ impl Collector {
             facts.push(Signal::new("sheet-cells-cut").arg("kept", kept).arg("cells", seen));
         }
         for sheet in &self.sheets {
-            add_text(sheet, ctx, facts);
+            add_text(sheet, workbook.date_1904, ctx, facts);
         }
         workbook.sheets = self.sheets;
         facts.detail = Some(Detail::Workbook(workbook));
@@ -199,7 +199,7 @@ pub fn cell_text(text: &str) -> String {
 
 /// Adds the kept cells as text, some rows to a chunk. Cells are parted by ` | `, so that the digits of two
 /// neighbours never read as one number.
-fn add_text(sheet: &SheetFacts, ctx: &mut Context, facts: &mut Facts) {
+fn add_text(sheet: &SheetFacts, date_1904: bool, ctx: &mut Context, facts: &mut Facts) {
     let mut chunk = String::new();
     let mut first = (1, 1);
     let mut last_row = 0;
@@ -220,7 +220,11 @@ fn add_text(sheet: &SheetFacts, ctx: &mut Context, facts: &mut Facts) {
                 let _ = write!(chunk, "{n}");
             }
             CellValue::DateSerial(n) => {
-                let _ = write!(chunk, "{n}");
+                // A time of day alone has no date to show.
+                let _ = match serial_date(*n, date_1904).filter(|_| *n >= 1.0) {
+                    Some(date) => write!(chunk, "{date}"),
+                    None => write!(chunk, "{n}"),
+                };
             }
             CellValue::Bool(b) => chunk.push_str(if *b { "VRAI" } else { "FAUX" }),
         }

@@ -872,7 +872,7 @@ mod tests {
         assert_eq!((first.name.as_str(), first.cells, first.rows, first.columns, first.formulas), ("Déclaration", 7, 5, 3, 1));
         assert!(first.kept_all && sheet(&facts, 1).hidden);
         assert_eq!(facts.text[0].place, Place::cell("Déclaration", "A1"));
-        assert!(facts.text[0].text.starts_with("Produit | é & <b>"));
+        assert!(facts.text[0].text.starts_with("Produit | é & <b> 12.5 | VRAI | 2024-12-31"));
     }
 
     #[test]
