@@ -9,6 +9,7 @@
 pub mod completeness;
 pub mod file_rules;
 pub mod identity;
+pub mod obsolete_versions;
 pub mod policy;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@
 //! 3. What is inferred rather than published says so in a comment beside the setting.
 
 pub mod catalogue;
+pub mod columns;
 mod stub;
 pub use stub::*;
 
