@@ -92,13 +92,13 @@ fn outcome(facts: &GazelleFacts, signals: &mut Vec<Signal>) {
             NotAllowed::Port(port) => Signal::new("gazelle-link-forbidden").arg("link", link).arg("what", format!(":{port}")),
             NotAllowed::Credentials => Signal::new("gazelle-link-forbidden").arg("link", link).arg("what", "***@"),
         },
-        GazelleOutcome::NotAProof => Signal::new("gazelle-not-a-proof")
-            .arg("link", link)
-            .arg("page", facts.link.kind.map_or("—", LinkKind::as_str)),
+        GazelleOutcome::NotAProof => {
+            Signal::new("gazelle-not-a-proof").arg("link", link).arg("page", facts.link.kind.map_or("—", LinkKind::as_str))
+        }
         GazelleOutcome::NotRecognised { why } => Signal::new("gazelle-link-not-recognised").arg("link", link).arg("why", why.as_str()),
-        GazelleOutcome::ShapeOnly => Signal::new("gazelle-shape-only")
-            .arg("link", link)
-            .arg("page", facts.link.kind.map_or("—", LinkKind::as_str)),
+        GazelleOutcome::ShapeOnly => {
+            Signal::new("gazelle-shape-only").arg("link", link).arg("page", facts.link.kind.map_or("—", LinkKind::as_str))
+        }
         GazelleOutcome::Private { status } => {
             Signal::new("gazelle-private").arg("host", host).arg("status", *status).arg("key", u8::from(facts.link.has_share_key))
         }
@@ -123,9 +123,7 @@ fn outcome(facts: &GazelleFacts, signals: &mut Vec<Signal>) {
 fn result(report: &GazelleReport, signals: &mut Vec<Signal>) {
     let declared = report.declared_result;
     let computed = report.computed_result;
-    let contradiction = |one: String, other: String| {
-        Signal::new("gazelle-result-contradiction").arg("one", one).arg("other", other)
-    };
+    let contradiction = |one: String, other: String| Signal::new("gazelle-result-contradiction").arg("one", one).arg("other", other);
     match declared {
         Some(TestResult::Passed) => {}
         Some(TestResult::Failed) => signals.push(
@@ -141,7 +139,10 @@ fn result(report: &GazelleReport, signals: &mut Vec<Signal>) {
     {
         signals.push(contradiction(
             format!("result {declared}"),
-            format!("{computed} ({} × ERROR, {} × UNDEFINED, {} × unexpected)", report.computed_counters.errors, report.computed_counters.undefined, report.computed_counters.unexpected),
+            format!(
+                "{computed} ({} × ERROR, {} × UNDEFINED, {} × unexpected)",
+                report.computed_counters.errors, report.computed_counters.undefined, report.computed_counters.unexpected
+            ),
         ));
     } else if declared == Some(TestResult::Passed) && !report.is_pass() && report.declared_elsewhere.is_none() {
         let counters = report.declared_counters.unwrap_or_default();
@@ -212,9 +213,11 @@ fn counters(report: &GazelleReport, signals: &mut Vec<Signal>) {
         _ => {}
     }
     let complete = declared.assertions.is_none_or(|n| n <= listed.assertions) && listed.assertions > 0;
-    for (what, claimed, found) in
-        [("errors", declared.errors, listed.errors), ("warnings", declared.warnings, listed.warnings), ("infos", declared.infos, listed.infos)]
-    {
+    for (what, claimed, found) in [
+        ("errors", declared.errors, listed.errors),
+        ("warnings", declared.warnings, listed.warnings),
+        ("infos", declared.infos, listed.infos),
+    ] {
         if let Some(n) = claimed
             && (found > n || (complete && found < n))
         {
@@ -224,7 +227,11 @@ fn counters(report: &GazelleReport, signals: &mut Vec<Signal>) {
     if listed.unexpected > 0 && declared.unexpected == Some(0) {
         signals.push(contradiction("unexpected", 0, listed.unexpected));
     }
-    if listed.assertions == 0 && listed.unexpected == 0 && declared.assertions.unwrap_or(0) == 0 && report.declared_result == Some(TestResult::Passed) {
+    if listed.assertions == 0
+        && listed.unexpected == 0
+        && declared.assertions.unwrap_or(0) == 0
+        && report.declared_result == Some(TestResult::Passed)
+    {
         signals.push(Signal::new("gazelle-nothing-tested"));
     }
     let warnings = listed.warnings.max(declared.warnings.unwrap_or(0));
@@ -309,7 +316,10 @@ fn history(facts: &GazelleFacts, signals: &mut Vec<Signal>) {
     }
     for drift in visible {
         signals.push(
-            Signal::new("gazelle-drift").arg("field", drift.field.as_str()).arg("pinned", drift.pinned.as_str()).arg("now", drift.now.as_str()),
+            Signal::new("gazelle-drift")
+                .arg("field", drift.field.as_str())
+                .arg("pinned", drift.pinned.as_str())
+                .arg("now", drift.now.as_str()),
         );
     }
 }

@@ -215,11 +215,7 @@ mod tests {
     #[test]
     fn a_secret_is_never_printed() {
         let config = GazelleConfig {
-            credentials: vec![Credential {
-                host: "h".into(),
-                scheme: CredentialScheme::ApiKey,
-                secret: Secret::new("s3cr3t-value"),
-            }],
+            credentials: vec![Credential { host: "h".into(), scheme: CredentialScheme::ApiKey, secret: Secret::new("s3cr3t-value") }],
             ..GazelleConfig::default()
         };
         assert!(!format!("{config:?}").contains("s3cr3t"));

@@ -32,7 +32,7 @@ use super::polite::{self, Politeness};
 use super::redact;
 use super::report::{self, Unreadable, legacy};
 use crate::model::gazelle::{
-    Drift, Exchange, GazelleFacts, GazelleOutcome, LinkFacts, LinkKind, PIN_SCHEMA, Pin, PinnedBody, Purpose, Replayed, ReplayReason,
+    Drift, Exchange, GazelleFacts, GazelleOutcome, LinkFacts, LinkKind, PIN_SCHEMA, Pin, PinnedBody, Purpose, ReplayReason, Replayed,
     Unreachable,
 };
 use crate::model::text::display_safe;
@@ -142,11 +142,9 @@ impl GazelleClient {
             }
             Some(because) => {
                 let drift = match because {
-                    ReplayReason::Gone => vec![Drift {
-                        field: "availability".into(),
-                        pinned: "fetched".into(),
-                        now: outcome_word(&now.outcome).into(),
-                    }],
+                    ReplayReason::Gone => {
+                        vec![Drift { field: "availability".into(), pinned: "fetched".into(), now: outcome_word(&now.outcome).into() }]
+                    }
                     _ => Vec::new(),
                 };
                 GazelleFacts {
@@ -282,7 +280,9 @@ impl GazelleClient {
     /// The text endpoints of EVS Client 5. `None` where they say nothing useful and the newer service is to be asked.
     async fn legacy(&self, link: &Link) -> Option<GazelleOutcome> {
         let mut asked = Asked::default();
-        let status = match self.ask(link.legacy_url("GetValidationStatus"), Purpose::LegacyStatus, "text/plain, */*", None, self.config.max_attempts).await
+        let status = match self
+            .ask(link.legacy_url("GetValidationStatus"), Purpose::LegacyStatus, "text/plain, */*", None, self.config.max_attempts)
+            .await
         {
             Ok(status) => status,
             Err(failure) => return Some(failure.outcome()),
@@ -552,16 +552,11 @@ fn find_in_chain<'e, E: std::error::Error + 'static>(e: &'e (dyn std::error::Err
         if let Some(found) = e.downcast_ref::<E>() {
             return Some(found);
         }
-        if let Some(inner) = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-            if let Some(found) = inner.downcast_ref::<E>() {
-                return Some(found);
-            }
-            at = Some(inner);
-            if inner.source().is_none() {
-                return None;
-            }
-        }
-        at = at?.source();
+        // `source()` of an io::Error skips the error it wraps.
+        at = match e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => e.source(),
+        };
     }
     None
 }
@@ -682,8 +677,19 @@ fn decode_content(headers: &HeaderMap, received: &[u8], cap: u64) -> Result<Vec<
 /// Response headers that say something of the report. No cookies; URLs without share keys.
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     const KEPT: &[&str] = &[
-        "content-type", "content-length", "content-encoding", "content-location", "content-disposition", "date", "etag", "last-modified",
-        "location", "server", "via", "x-progress", "x-validation-report-redirect",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "content-location",
+        "content-disposition",
+        "date",
+        "etag",
+        "last-modified",
+        "location",
+        "server",
+        "via",
+        "x-progress",
+        "x-validation-report-redirect",
     ];
     KEPT.iter()
         .flat_map(|name| headers.get_all(*name).iter().map(move |value| (*name, value)))

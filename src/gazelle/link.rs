@@ -174,13 +174,8 @@ struct Page {
 /// The page that `url` leads to. `Err` says in a few words what is not as expected.
 fn page(url: &Url, portal_path: &str) -> Result<Page, &'static str> {
     // Empty segments are dropped (`/EVSClient//detailedResult.seam` is real), as are `;jsessionid=…` tails.
-    let segments: Vec<&str> = url
-        .path_segments()
-        .into_iter()
-        .flatten()
-        .map(|s| s.split(';').next().unwrap_or_default())
-        .filter(|s| !s.is_empty())
-        .collect();
+    let segments: Vec<&str> =
+        url.path_segments().into_iter().flatten().map(|s| s.split(';').next().unwrap_or_default()).filter(|s| !s.is_empty()).collect();
     let portal: Vec<&str> = portal_path.split('/').filter(|s| !s.is_empty()).collect();
     let param = |name: &str| query(url).into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned());
     let oid = || match param("oid") {
@@ -360,11 +355,7 @@ mod tests {
             hosts: vec![
                 rule("interop.referencement.esante.gouv.fr", HostRole::Referencement),
                 rule("interop.esante.gouv.fr", HostRole::EarlyTesting),
-                HostRule {
-                    port: Some(8443),
-                    portal_path: Some("/p/v".into()),
-                    ..rule("gateway.example", HostRole::Other)
-                },
+                HostRule { port: Some(8443), portal_path: Some("/p/v".into()), ..rule("gateway.example", HostRole::Other) },
             ],
             oid_arcs: vec!["1.3.6.1.4.1.12559.11.36".into()],
         }
@@ -450,7 +441,8 @@ mod tests {
         assert!(matches!(refused("https://interop.esante.gouv.fr@evil.example/evs/report.seam?oid=1.2"), NotAllowed::Credentials));
         assert!(matches!(refused("https://interop.esante.gouv.fr.evil.example/evs/report.seam?oid=1.2"), NotAllowed::Host(_)));
         assert!(matches!(refused("https://interop.esante.gouv.fr:8443/evs/report.seam?oid=1.2"), NotAllowed::Port(8443)));
-        for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:169.254.169.254]", "localhost", "169.254.169.254", "0177.0.0.1"] {
+        for host in ["127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:169.254.169.254]", "localhost", "169.254.169.254", "0177.0.0.1"]
+        {
             assert!(matches!(refused(&format!("https://{host}/evs/report.seam?oid=1.2")), NotAllowed::Host(_)), "{host}");
         }
         assert!(matches!(see("hello"), Recognised::Settled(_, GazelleOutcome::NotALink { .. })));

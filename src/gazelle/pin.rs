@@ -146,7 +146,10 @@ pub fn load(dir: &Path) -> Result<Pin, PinError> {
 
 /// A body's name is ours; one read from `pin.json` must not lead out of the directory.
 fn is_body_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 40 && !name.starts_with('.') && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+    !name.is_empty()
+        && name.len() <= 40
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }
 
 fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
@@ -223,11 +226,7 @@ pub fn report_of(pin: &Pin, max_bytes: u64) -> Result<GazelleReport, Unreadable>
 }
 
 /// The report that exchanges and their copies make.
-pub(crate) fn assemble(
-    exchanges: &[Exchange],
-    bodies: &BTreeMap<String, PinnedBody>,
-    max_bytes: u64,
-) -> Result<GazelleReport, Unreadable> {
+pub(crate) fn assemble(exchanges: &[Exchange], bodies: &BTreeMap<String, PinnedBody>, max_bytes: u64) -> Result<GazelleReport, Unreadable> {
     let body = |purpose: Purpose| {
         let exchange = exchanges.iter().find(|e| e.purpose == purpose && e.status == 200)?;
         bodies.get(&exchange.copy.as_ref()?.file).map(|body| body.0.as_slice())
@@ -248,11 +247,7 @@ pub(crate) fn assemble(
         let mut report = GazelleReport::empty(Generation::RecordOnly);
         report.declared_result = record.status.as_deref().and_then(record_result);
         report.date.clone_from(&record.date);
-        report.method = Method {
-            service: record.service.clone(),
-            validator_name: record.validator.clone(),
-            ..Method::default()
-        };
+        report.method = Method { service: record.service.clone(), validator_name: record.validator.clone(), ..Method::default() };
         report
     };
     if report.objects.is_empty()

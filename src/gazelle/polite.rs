@@ -43,11 +43,7 @@ impl Politeness {
     pub fn gate(&self, host: &str) -> Arc<Gate> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(host.to_owned()).or_insert_with(|| {
-            Arc::new(Gate {
-                slots: Arc::new(Semaphore::new(self.concurrent)),
-                next: Mutex::new(Instant::now()),
-                interval: self.interval,
-            })
+            Arc::new(Gate { slots: Arc::new(Semaphore::new(self.concurrent)), next: Mutex::new(Instant::now()), interval: self.interval })
         }))
     }
 }

@@ -315,12 +315,20 @@ mod tests {
         assert!(copy.contains("&b=1") && dropped.len() == 4 && dropped.iter().all(|d| d.sha256.is_none()));
         assert!(serde_json::from_str::<serde_json::Value>(&copy).is_ok());
         let (copy, _) = scrubbed(r#"<a l="u?privacyKey=K3Y&amp;x=1"><valueInValidatedObject>DU<b>P</b>ONT</valueInValidatedObject></a>"#);
-        assert_eq!(copy, r#"<a l="u?privacyKey=greffier:dropped&amp;x=1"><valueInValidatedObject>greffier:dropped</valueInValidatedObject></a>"#);
+        assert_eq!(
+            copy,
+            r#"<a l="u?privacyKey=greffier:dropped&amp;x=1"><valueInValidatedObject>greffier:dropped</valueInValidatedObject></a>"#
+        );
     }
 
     #[test]
     fn a_body_without_them_is_kept_byte_for_byte() {
-        for body in [&b"{\"a\" : [1, \"x\"] }\n"[..], b"\xEF\xBB\xBF<r>\r\n</r>", b"PASSED\n", b"<?xml version='1.0' encoding='ISO-8859-1'?><r>\xe9</r>"] {
+        for body in [
+            &b"{\"a\" : [1, \"x\"] }\n"[..],
+            b"\xEF\xBB\xBF<r>\r\n</r>",
+            b"PASSED\n",
+            b"<?xml version='1.0' encoding='ISO-8859-1'?><r>\xe9</r>",
+        ] {
             let s = scrub(body).unwrap();
             assert_eq!((s.bytes.as_slice(), s.dropped.len()), (body, 0));
         }

@@ -1,8 +1,6 @@
 //! Maestro test reports: tests run, each of steps. Counters count tests; steps are read as assertions.
 
-use crate::model::gazelle::{
-    Assertion, AssertionSeverity, DeclaredCounters, GazelleReport, Generation, Method, SubReport, TestResult,
-};
+use crate::model::gazelle::{Assertion, AssertionSeverity, DeclaredCounters, GazelleReport, Generation, Method, SubReport, TestResult};
 
 use super::tree::Node;
 use super::{counter, date, kept_scalar, result, results};

@@ -149,8 +149,7 @@ fn element(start: &BytesStart<'_>, nodes: &mut usize) -> Result<(String, Node), 
         }
         count(nodes)?;
         let value = attribute.normalized_value(XmlVersion::Explicit1_0).map_err(|e| TreeError::Malformed(e.to_string()))?;
-        node.kids
-            .push((attribute.key.local_name().into_inner().to_owned(), Node { text: value.into_owned(), kids: Vec::new() }));
+        node.kids.push((attribute.key.local_name().into_inner().to_owned(), Node { text: value.into_owned(), kids: Vec::new() }));
     }
     Ok((start.local_name().into_inner().to_owned(), node))
 }

@@ -72,12 +72,8 @@ pub fn read_v2(tree: &Node, generation: Generation) -> GazelleReport {
     };
     (report.declared_result, report.declared_elsewhere) = results(&[tree.scalar(&["overallResult"])]);
     report.declared_counters = tree.kid("counters").map(declared_counters);
-    report.objects = tree
-        .list(&["validationItems", "validationItem", "inputs", "input"])
-        .into_iter()
-        .take(MAX_LINES)
-        .map(tested_object)
-        .collect();
+    report.objects =
+        tree.list(&["validationItems", "validationItem", "inputs", "input"]).into_iter().take(MAX_LINES).map(tested_object).collect();
     metadata(tree, &mut report);
     parts(tree, &["reports", "report", "subReports", "subReport"], &mut report);
     report
