@@ -58,7 +58,7 @@ impl Default for GazelleConfig {
             allow_loopback: Vec::new(),
             credentials: Vec::new(),
             extra_ca_file: None,
-            max_body_bytes: 16 * 1024 * 1024,
+            max_body_bytes: 8 * 1024 * 1024,
             max_redirects: 3,
             connect_timeout_ms: 5_000,
             header_timeout_ms: 20_000,

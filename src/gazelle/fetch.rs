@@ -9,7 +9,9 @@
 //!    is unknown, provided that the service itself is there (`GET /evs/rest/validations` answers `405`; a `404` there
 //!    means that the server moved or is down, which is not the vendor's fault).
 //! 3. With the report in hand, the record is asked too: it alone names the tested object.
-//! 4. Only where an anonymous reader is refused and a credential for H is configured, all of it again with it.
+//! 4. Only where an anonymous reader is refused and a credential for H is configured, all of it again with it. Before a
+//!    result is called private, the service itself is asked as in 2: where it refuses everybody (a firewall, a closed
+//!    service), that is not the vendor's fault either.
 //!
 //! Links to an EVS Client 5 are asked at its text endpoints first, then as above.
 
@@ -94,6 +96,10 @@ impl GazelleClient {
         match link::recognise(url, &self.policy, &self.config) {
             Recognised::Settled(link, outcome) => facts(link, outcome),
             Recognised::Report(link) => {
+                let _turn = match (&self.http, &link.facts.host) {
+                    (Some(_), Some(host)) => self.politeness.gate(host).turn().await,
+                    _ => None,
+                };
                 let outcome = match timeout(self.config.link_timeout(), self.report(&link)).await {
                     Ok(outcome) => outcome,
                     Err(_) => unreachable(Unreachable::Timeout, format!("no end after {} ms", self.config.link_timeout_ms)),
@@ -127,11 +133,14 @@ impl GazelleClient {
         let (pin, report) = match pinned {
             Ok(Some(pinned)) => pinned,
             Ok(None) => return now,
-            // A damaged copy matters where it is needed, and only there.
+            // A damaged copy matters to the verdict where it is needed, and only there.
             Err(why) if because == Some(ReplayReason::Offline) => {
                 return facts(now.link, unreachable(Unreachable::PinDamaged, why));
             }
-            Err(_) => return now,
+            Err(why) => {
+                tracing::warn!(gazelle.link = %now.link.shown, error = %why, "pinned copy of a gazelle report cannot be used");
+                return now;
+            }
         };
         match because {
             None => {
@@ -181,19 +190,35 @@ impl GazelleClient {
             return outcome;
         }
         let anonymous = self.modern(link, None).await;
-        let credential = link.facts.host.as_deref().and_then(|host| self.config.credential(host));
-        match (&anonymous, credential) {
-            (GazelleOutcome::Private { .. }, Some(credential)) => match self.modern(link, Some(credential)).await {
+        if !matches!(anonymous, GazelleOutcome::Private { .. }) {
+            return anonymous;
+        }
+        if let Some(credential) = link.facts.host.as_deref().and_then(|host| self.config.credential(host)) {
+            match self.modern(link, Some(credential)).await {
                 GazelleOutcome::Fetched { mut report, mut pin } => {
                     report.needed_credential = true;
                     pin.needed_credential = true;
-                    GazelleOutcome::Fetched { report, pin }
+                    return GazelleOutcome::Fetched { report, pin };
                 }
-                pending @ GazelleOutcome::Pending { .. } => pending,
+                pending @ GazelleOutcome::Pending { .. } => return pending,
                 // The link is private all the same, whatever our own account can or cannot do.
-                _ => anonymous,
-            },
-            _ => anonymous,
+                _ => {}
+            }
+        }
+        self.confirm_private(link, anonymous).await
+    }
+
+    /// A firewall that refuses this program, or a service closed to everybody, answers as a private result does. The
+    /// service itself tells them apart: it answers `405` to whoever may talk to it.
+    async fn confirm_private(&self, link: &Link, private: GazelleOutcome) -> GazelleOutcome {
+        let refuses_all = match self.ask(link.service_url(), Purpose::Record, XML, None, 1).await {
+            Ok(answer) => matches!(answer.status, 401 | 403) || matches!(web_page(&answer), Some(GazelleOutcome::Private { .. })),
+            Err(failure) => failure.login.is_some(),
+        };
+        if refuses_all {
+            unreachable(Unreachable::UnexpectedStatus, "the REST service refuses every anonymous request, not this result alone")
+        } else {
+            private
         }
     }
 
@@ -388,7 +413,8 @@ impl GazelleClient {
             }
             let headers = response.headers().clone();
             let received = self.read(response).await?;
-            let body = decode_content(&headers, &received, self.config.max_body_bytes)?;
+            let (received_sha256, received_size) = (hex::encode(Sha256::digest(&received)), received.len() as u64);
+            let body = decode_content(&headers, received, self.config.max_body_bytes)?;
             let exchange = Exchange {
                 purpose,
                 method: "GET".into(),
@@ -398,8 +424,8 @@ impl GazelleClient {
                 redirects,
                 status,
                 response_headers: kept_headers(&headers),
-                received_sha256: hex::encode(Sha256::digest(&received)),
-                received_size: received.len() as u64,
+                received_sha256,
+                received_size,
                 body_sha256: hex::encode(Sha256::digest(&body)),
                 body_size: body.len() as u64,
                 copy: None,
@@ -655,14 +681,14 @@ fn is_login(url: &Url) -> bool {
 }
 
 /// Undoes `Content-Encoding`. None was asked for; a server that sends one all the same is read under the cap.
-fn decode_content(headers: &HeaderMap, received: &[u8], cap: u64) -> Result<Vec<u8>, Failure> {
+fn decode_content(headers: &HeaderMap, received: Vec<u8>, cap: u64) -> Result<Vec<u8>, Failure> {
     let encoding = headers.get(header::CONTENT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or("").trim().to_ascii_lowercase();
     let mut inflated = Vec::new();
     let limit = cap.saturating_add(1);
     let read = match encoding.as_str() {
-        "" | "identity" => return Ok(received.to_vec()),
-        "gzip" | "x-gzip" => flate2::read::MultiGzDecoder::new(received).take(limit).read_to_end(&mut inflated),
-        "deflate" => flate2::read::ZlibDecoder::new(received).take(limit).read_to_end(&mut inflated),
+        "" | "identity" => return Ok(received),
+        "gzip" | "x-gzip" => flate2::read::MultiGzDecoder::new(received.as_slice()).take(limit).read_to_end(&mut inflated),
+        "deflate" => flate2::read::ZlibDecoder::new(received.as_slice()).take(limit).read_to_end(&mut inflated),
         other => return Err(Failure::of(Unreachable::Unreadable, format!("content encoding `{}`", display_safe(other, 40)))),
     };
     if inflated.len() as u64 > cap {

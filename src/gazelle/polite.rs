@@ -24,6 +24,7 @@ pub struct Politeness {
 /// One host.
 #[derive(Debug)]
 pub struct Gate {
+    turns: Arc<Semaphore>,
     slots: Arc<Semaphore>,
     next: Mutex<Instant>,
     interval: Duration,
@@ -43,12 +44,19 @@ impl Politeness {
     pub fn gate(&self, host: &str) -> Arc<Gate> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(host.to_owned()).or_insert_with(|| {
-            Arc::new(Gate { slots: Arc::new(Semaphore::new(self.concurrent)), next: Mutex::new(Instant::now()), interval: self.interval })
+            let semaphore = || Arc::new(Semaphore::new(self.concurrent));
+            Arc::new(Gate { turns: semaphore(), slots: semaphore(), next: Mutex::new(Instant::now()), interval: self.interval })
         }))
     }
 }
 
 impl Gate {
+    /// Waits until it is the turn of one more link to this host. A link's own time starts then: eighty links to
+    /// one slow host must not run out of it while they queue.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
+    }
+
     /// Waits for a slot and for the moment of the next request. The slot is free again when the answer is dropped.
     pub async fn enter(&self) -> Option<OwnedSemaphorePermit> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use quick_xml::events::Event;
 
+use super::report::tree::MAX_ATTRIBUTES;
 use super::report::{DROPPED, Form, decode, document_digest, form};
 use crate::model::gazelle::Dropped;
 
@@ -151,8 +152,8 @@ fn xml_spans(text: &str) -> Option<Vec<Span>> {
 fn attribute_spans(text: &str, tag: Range<usize>, start: &quick_xml::events::BytesStart<'_>, spans: &mut Vec<Span>) -> Option<()> {
     let raw = text.get(tag.clone())?;
     let mut from = 0;
-    for attribute in start.attributes() {
-        let attribute = attribute.ok()?;
+    for (index, attribute) in start.attributes().enumerate() {
+        let attribute = attribute.ok().filter(|_| index < MAX_ATTRIBUTES)?;
         let value = attribute.value.as_ref();
         let key = attribute.key.into_inner();
         // Attributes come in order, so each is found behind the one before.
@@ -263,12 +264,18 @@ fn key_spans(text: &str) -> Vec<Span> {
     let mut spans = Vec::new();
     let lower = text.to_ascii_lowercase();
     for (name, field) in [("privacykey=", "privacyKey"), ("readaccesskey=", "readAccessKey")] {
+        let mut end = 0;
         for (found, _) in lower.match_indices(name) {
+            // Inside the value before: looking for its end again and again would take for ever.
+            if found < end {
+                continue;
+            }
             let from = found + name.len();
             let Some(rest) = text.get(from..) else { continue };
             let length = rest
                 .find(|c: char| c.is_whitespace() || matches!(c, '&' | '"' | '\'' | '<' | '>' | '\\' | ';' | '#'))
                 .unwrap_or(rest.len());
+            end = from + length;
             // `privacyKey="…"` is an attribute, found as such.
             if length > 0 {
                 spans.push(span(from..from + length, field, "", true));
@@ -339,6 +346,18 @@ mod tests {
         let (once, _) = scrubbed(r#"{"content":"aGVsbG8=","subjectValue":"x"}"#);
         let (twice, _) = scrubbed(&once);
         assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn a_body_made_to_be_slow_is_not() {
+        // Each of these takes hours where a step is quadratic.
+        let keys = "privacyKey=".repeat(500_000);
+        let (copy, dropped) = scrubbed(&format!("{{\"a\":\"{keys}\"}}"));
+        assert_eq!((copy.as_str(), dropped.len()), ("{\"a\":\"privacyKey=greffier:dropped\"}", 1));
+        let attributes: String = (0..500_000).map(|n| format!(" a{n}=''")).collect();
+        assert!(scrub(format!("<a{attributes}/>").as_bytes()).is_none());
+        let nested = format!("{{\"content\":{}1{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert!(scrub(nested.as_bytes()).is_some());
     }
 
     #[test]

@@ -43,13 +43,7 @@ impl<'a> ZipIndex<'a> {
         let mut entries = Vec::new();
         for index in 0..archive.len() {
             let file = archive.by_index_raw(index).map_err(|e| ZipError(e.to_string()))?;
-            entries.push(ZipEntry {
-                index,
-                name: file.name().map_err(|e| ZipError(e.to_string()))?.into_owned(),
-                compressed: file.compressed_size(),
-                declared: file.size(),
-                encrypted: file.encrypted(),
-            });
+            entries.push(ZipEntry { index, name: file.name().map_err(|e| ZipError(e.to_string()))?.into_owned(), compressed: file.compressed_size(), declared: file.size(), encrypted: file.encrypted() });
         }
         Ok(Self { bytes, entries })
     }

@@ -3,9 +3,10 @@
 use crate::model::gazelle::{Assertion, AssertionSeverity, DeclaredCounters, GazelleReport, Generation, Method, SubReport, TestResult};
 
 use super::tree::Node;
+use super::validation::MAX_KEPT_DEPTH;
 use super::{counter, date, kept_scalar, result, results};
 
-/// Most runs and steps kept.
+/// Most runs, and steps of one run, kept.
 const MAX_KEPT: usize = 300;
 
 /// Whether `tree` is a Maestro report.
@@ -28,7 +29,7 @@ pub fn read(tree: &Node) -> GazelleReport {
         ..DeclaredCounters::default()
     });
     let mut room = MAX_KEPT;
-    let part = suite(tree, &mut room);
+    let part = suite(tree, 0, &mut room);
     report.computed_counters = part.counters;
     if part.counters.assertions > 0 || part.counters.unexpected > 0 {
         report.computed_result = part.computed_result;
@@ -42,26 +43,27 @@ pub fn read(tree: &Node) -> GazelleReport {
 }
 
 /// The runs and nested reports of one report.
-fn suite(node: &Node, room: &mut usize) -> SubReport {
+fn suite(node: &Node, depth: usize, room: &mut usize) -> SubReport {
     let mut part = SubReport {
         name: kept_scalar(node, &["name"]),
         declared_result: node.scalar(&["result"]).and_then(result),
         ..SubReport::default()
     };
     let mut heaviest = TestResult::Passed;
-    let mut keep = |part: &mut SubReport, inner: SubReport, heaviest: &mut TestResult| {
-        *heaviest = (*heaviest).max(inner.computed_result.unwrap_or(TestResult::Passed));
+    let mut keep = |inner: SubReport, room: &mut usize| {
+        heaviest = heaviest.max(inner.computed_result.unwrap_or(TestResult::Passed));
         part.counters.add(&inner.counters);
-        if *room > 0 {
+        if *room > 0 && depth < MAX_KEPT_DEPTH {
             *room -= 1;
             part.sub_reports.push(inner);
         }
     };
-    let mut inner_parts: Vec<SubReport> = node.list(&["testRunReports", "testRunReport"]).into_iter().map(run).collect();
-    let mut nested_room = MAX_KEPT;
-    inner_parts.extend(node.list(&["subReports", "subReport"]).into_iter().map(|inner| suite(inner, &mut nested_room)));
-    for inner in inner_parts {
-        keep(&mut part, inner, &mut heaviest);
+    for node in node.list(&["testRunReports", "testRunReport"]) {
+        keep(run(node), room);
+    }
+    for node in node.list(&["subReports", "subReport"]) {
+        let inner = suite(node, depth + 1, room);
+        keep(inner, room);
     }
     part.computed_result = Some(heaviest);
     part

@@ -149,7 +149,7 @@ pub(crate) enum Form {
 
 pub(crate) fn form(text: &str) -> Result<Form, Unreadable> {
     let start = text.trim_start_matches('\u{FEFF}').trim_start();
-    let head: String = start.chars().take(200).collect::<String>().to_ascii_lowercase();
+    let head: String = start.chars().take(600).collect::<String>().to_ascii_lowercase();
     match start.as_bytes().first() {
         None => Err(Unreadable::Empty),
         Some(b'<') if head.starts_with("<!doctype html") || head.starts_with("<html") || head.contains("<html") => Err(Unreadable::Html),
@@ -275,6 +275,73 @@ fn tested_object(node: &Node) -> TestedObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const SAMPLES: &[&str] = &[
+        r#"<gvr:validationReport xmlns:gvr="http://validationreport.gazelle.ihe.net/" result="FAILED"><gvr:validationOverview validationDateTime="2025-09-30T12:44:06.137Z"/><gvr:subReport name="P" subReportResult="FAILED"><gvr:constraint severity="ERROR" testResult="FAILED"><gvr:constraintDescription>&lt;é&gt;</gvr:constraintDescription><gvr:valueInValidatedObject>DUPONT</gvr:valueInValidatedObject></gvr:constraint></gvr:subReport></gvr:validationReport>"#,
+        r#"{"modelVersion":"2.0","overallResult":"PASSED","reports":[{"name":"p","subReportResult":"PASSED","assertionReports":[{"assertionID":"a","subjectValue":"x","result":"FAILED","severity":"WARNING"}],"subReports":[]}],"inputs":[{"id":"i","content":"aGVsbG8="}],"counters":{"numberOfAssertions":1}}"#,
+        r#"{"result":"PASSED","testCounters":{"total":1},"testRunReports":[{"result":"PASSED","stepRunReports":[{"name":"s","result":"PASSED"}]}]}"#,
+        r#"{"oid":"1.2","status":"DONE_PASSED","object":[{"originalFileName":"a","content":"aGVsbG8="}]}"#,
+    ];
+
+    #[test]
+    fn a_scrubbed_copy_reads_as_the_body_did() {
+        for sample in SAMPLES {
+            let copy = crate::gazelle::scrub::scrub(sample.as_bytes()).unwrap().bytes;
+            assert_eq!(read_report(&copy, 1 << 20), read_report(sample.as_bytes(), 1 << 20));
+            assert_eq!(read_record(&copy), read_record(sample.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_deeply_nested_report_can_be_written_and_read_again() {
+        let deep = format!(
+            "<validationReport result='PASSED'>{}<constraint testResult='FAILED'/>{}</validationReport>",
+            "<subReport name='x'>".repeat(60),
+            "</subReport>".repeat(60)
+        );
+        let report = read_report(deep.as_bytes(), 1 << 20).unwrap();
+        assert_eq!((report.computed_counters.errors, report.computed_result, report.truncated), (1, Some(TestResult::Failed), true));
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<GazelleReport>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn a_flood_of_failures_is_counted_and_not_kept() {
+        let many =
+            format!("<validationReport><subReport>{}</subReport></validationReport>", "<constraint testResult='FAILED'/>".repeat(10_000));
+        let report = read_report(many.as_bytes(), 1 << 20).unwrap();
+        assert_eq!((report.computed_counters.errors, report.truncated), (10_000, true));
+        assert!(report.walk().iter().map(|p| p.not_passed.len()).sum::<usize>() <= 500);
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_reports_never_panic(
+            which in 0..SAMPLES.len(),
+            edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = SAMPLES[which].as_bytes().to_vec();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            for body in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+                let read = read_report(body, 1 << 20);
+                let _ = read_record(body);
+                if let (Ok(read), Some(copy)) = (read, crate::gazelle::scrub::scrub(body)) {
+                    prop_assert_eq!(Ok(read), read_report(&copy.bytes, 1 << 20));
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read_report(&bytes, 1 << 20);
+            let _ = read_record(&bytes);
+        }
+    }
 
     #[test]
     fn dates_are_instants_or_read_as_utc_or_missing() {

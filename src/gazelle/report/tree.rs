@@ -18,7 +18,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 /// Deepest nesting that is read. Real reports stay below 12.
 pub const MAX_DEPTH: usize = 64;
 /// Most values in one document. A report of 20 000 constraints holds 200 000.
-pub const MAX_NODES: usize = 500_000;
+pub const MAX_NODES: usize = 250_000;
+/// Most attributes of one element: looking for doubles among them takes the square of their number.
+pub const MAX_ATTRIBUTES: usize = 128;
 
 /// Why a document is no tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +143,10 @@ pub fn from_xml(text: &str) -> Result<(String, Node), TreeError> {
 fn element(start: &BytesStart<'_>, nodes: &mut usize) -> Result<(String, Node), TreeError> {
     let mut node = Node::default();
     count(nodes)?;
-    for attribute in start.attributes() {
+    for (index, attribute) in start.attributes().enumerate() {
+        if index >= MAX_ATTRIBUTES {
+            return Err(TreeError::TooMany);
+        }
         let attribute = attribute.map_err(|e| TreeError::Malformed(e.to_string()))?;
         let key = attribute.key.as_ref();
         if key == "xmlns" || key.starts_with("xmlns:") {
@@ -342,6 +347,8 @@ mod tests {
         assert_eq!(from_json(&many), Err(TreeError::TooMany));
         let many = format!("<a>{}</a>", "<b/>".repeat(MAX_NODES));
         assert_eq!(from_xml(&many), Err(TreeError::TooMany));
+        let many: String = (0..500_000).map(|n| format!(" a{n}=''")).collect();
+        assert_eq!(from_xml(&format!("<a{many}/>")), Err(TreeError::TooMany));
     }
 
     #[test]

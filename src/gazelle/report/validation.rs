@@ -15,6 +15,8 @@ use super::{counter, date, kept, kept_scalar, result, results, tested_object};
 const MAX_ASSERTIONS: usize = 500;
 /// Most sub-reports kept in one report; beyond it they are counted in their parent.
 const MAX_SUB_REPORTS: usize = 300;
+/// Deepest sub-report kept: what is written as JSON must be readable again by readers that stop at 128 levels.
+pub(super) const MAX_KEPT_DEPTH: usize = 16;
 /// Most lines of a list (standards, metadata, errors, objects) kept.
 const MAX_LINES: usize = 50;
 
@@ -91,31 +93,27 @@ fn metadata(node: &Node, report: &mut GazelleReport) {
 /// The sub-reports of `tree`, and what follows from them.
 fn parts(tree: &Node, names: &[&str], report: &mut GazelleReport) {
     let mut room = Room { assertions: MAX_ASSERTIONS, sub_reports: MAX_SUB_REPORTS, ran_out: false };
-    let mut all = Vec::new();
-    for node in tree.list(names) {
-        all.push(sub_report(node, &mut room));
-    }
     // Assertions or errors that stand outside any sub-report.
-    let loose = sub_report(&Node { text: String::new(), kids: loose_kids(tree) }, &mut room);
-    if loose.counters != Counters::default() {
-        all.push(loose);
-    }
-    report.truncated = room.ran_out;
-    if !all.is_empty() {
-        report.computed_result = Some(all.iter().filter_map(|part| part.computed_result).max().unwrap_or(TestResult::Passed));
-    }
-    for part in &all {
+    let mut loose = SubReport::default();
+    loose.computed_result = Some(own(tree, &mut loose, &mut room));
+    let mut heaviest = None;
+    for node in tree.list(names) {
+        let part = sub_report(node, 1, &mut room);
+        heaviest = heaviest.max(part.computed_result);
         report.computed_counters.add(&part.counters);
+        if report.sub_reports.len() < MAX_SUB_REPORTS {
+            report.sub_reports.push(part);
+        } else {
+            room.ran_out = true;
+        }
     }
-    let kept = all.len().min(MAX_SUB_REPORTS);
-    report.truncated |= all.len() > kept;
-    all.truncate(kept);
-    report.sub_reports = all;
-}
-
-fn loose_kids(tree: &Node) -> Vec<(String, Node)> {
-    const LOOSE: &[&str] = &["constraints", "constraint", "assertionReports", "assertionReport", "unexpectedErrors", "unexpectedError"];
-    tree.kids.iter().filter(|(name, _)| LOOSE.contains(&name.as_str())).cloned().collect()
+    if loose.counters != Counters::default() {
+        heaviest = heaviest.max(loose.computed_result);
+        report.computed_counters.add(&loose.counters);
+        report.sub_reports.push(loose);
+    }
+    report.computed_result = heaviest;
+    report.truncated = room.ran_out;
 }
 
 struct Room {
@@ -124,18 +122,11 @@ struct Room {
     ran_out: bool,
 }
 
-/// One sub-report and everything below it. The depth of the recursion is that of the tree, which is bounded.
-fn sub_report(node: &Node, room: &mut Room) -> SubReport {
-    let mut part = SubReport {
-        name: kept_scalar(node, &["name"]),
-        standards: node.list(&["standards", "standard"]).into_iter().take(MAX_LINES).filter_map(|s| s.own_text().map(kept)).collect(),
-        declared_result: node.scalar(&["subReportResult"]).and_then(result),
-        declared_counters: node.kid("subCounters").map(declared_counters),
-        ..SubReport::default()
-    };
+/// The assertions and errors that `node` itself lists: counted and kept in `part`; gives what they weigh.
+fn own(node: &Node, part: &mut SubReport, room: &mut Room) -> TestResult {
     let mut heaviest = TestResult::Passed;
     for assertion in node.list(&["constraints", "constraint", "assertionReports", "assertionReport"]) {
-        heaviest = heaviest.max(count(assertion, &mut part, room));
+        heaviest = heaviest.max(count(assertion, part, room));
     }
     let errors = node.list(&["unexpectedErrors", "unexpectedError"]);
     part.counters.unexpected = part.counters.unexpected.saturating_add(errors.len() as u64);
@@ -143,11 +134,24 @@ fn sub_report(node: &Node, room: &mut Room) -> SubReport {
         heaviest = TestResult::Undefined;
     }
     part.unexpected_errors.extend(errors.into_iter().take(MAX_LINES).map(unexpected));
+    heaviest
+}
+
+/// One sub-report and everything below it. The depth of the recursion is that of the tree, which is bounded.
+fn sub_report(node: &Node, depth: usize, room: &mut Room) -> SubReport {
+    let mut part = SubReport {
+        name: kept_scalar(node, &["name"]),
+        standards: node.list(&["standards", "standard"]).into_iter().take(MAX_LINES).filter_map(|s| s.own_text().map(kept)).collect(),
+        declared_result: node.scalar(&["subReportResult"]).and_then(result),
+        declared_counters: node.kid("subCounters").map(declared_counters),
+        ..SubReport::default()
+    };
+    let mut heaviest = own(node, &mut part, room);
     for kid in node.list(&["subReports", "subReport"]) {
-        let inner = sub_report(kid, room);
+        let inner = sub_report(kid, depth + 1, room);
         heaviest = heaviest.max(inner.computed_result.unwrap_or(TestResult::Passed));
         part.counters.add(&inner.counters);
-        if room.sub_reports > 0 {
+        if room.sub_reports > 0 && depth < MAX_KEPT_DEPTH {
             room.sub_reports -= 1;
             part.sub_reports.push(inner);
         } else {

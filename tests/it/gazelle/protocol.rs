@@ -136,6 +136,7 @@ async fn json_is_asked_for_where_xml_is_not_acceptable() {
 async fn share_keys_are_sent_and_never_told() {
     let server = Server::start(|r| match r.query() {
         "privacyKey=K3YK3YK3Y" if r.is_report() => Reply::xml(GOOD),
+        "" if r.is_service() => Reply::status(405),
         "privacyKey=K3YK3YK3Y" => Reply::json(record(OID, "DONE_PASSED")).with("content-location", "/evs/x?privacyKey=K3YK3YK3Y"),
         _ => Reply::status(401),
     })
@@ -179,6 +180,30 @@ async fn a_credential_is_tried_only_after_an_anonymous_reader_was_refused() {
     let server = Server::reporting(Reply::status(403)).await;
     let facts = with_credential(&server, CredentialScheme::ApiKey).fetch(&server.link()).await;
     assert_eq!(facts.outcome, GazelleOutcome::Private { status: 403 });
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_everybody_says_nothing_of_the_result() {
+    let login = Reply::html("<html><input type='password'></html>");
+    for refusal in [Reply::status(401), Reply::status(403), Reply::redirect("https://sso.example/cas/login"), login] {
+        let server = Server::start(move |_| refusal.clone()).await;
+        assert_eq!(unreachable(&server.fetch().await.outcome), Unreachable::UnexpectedStatus);
+    }
+}
+
+#[tokio::test]
+async fn many_links_to_one_host_do_not_run_out_of_time_while_they_queue() {
+    let server = Server::start(|r| if r.is_report() { Reply::xml(GOOD) } else { Reply::status(404) }).await;
+    let config = GazelleConfig { min_interval_ms: 60, max_concurrent_per_host: 2, link_timeout_ms: 2_000, ..server.config() };
+    let client = GazelleClient::new(config, server.policy()).unwrap();
+    let (link, mut tasks) = (server.link(), tokio::task::JoinSet::new());
+    for _ in 0..30 {
+        let (client, link) = (client.clone(), link.clone());
+        tasks.spawn(async move { client.fetch(&link).await });
+    }
+    for facts in tasks.join_all().await {
+        assert!(facts.report().is_some(), "{:?}", facts.outcome);
+    }
 }
 
 #[tokio::test]

@@ -168,7 +168,7 @@ async fn an_answer_that_changes_between_check_and_connect_changes_nothing() {
 
     // The first answer is good, every later one is not: with a second look-up before connecting, nothing would be read.
     let lookup = Script::new(&[&["127.0.0.1"], &["169.254.169.254"]]);
-    let client = GazelleClient::with_lookup(quick(&[loopback.clone()]), policy.clone(), lookup.clone()).unwrap();
+    let client = GazelleClient::with_lookup(quick(std::slice::from_ref(&loopback)), policy.clone(), lookup.clone()).unwrap();
     let facts = client.fetch(&link).await;
     assert!(facts.report().is_some(), "{:?}", facts.outcome);
     assert_eq!(facts.pin().unwrap().exchanges[0].peer.as_deref(), Some("127.0.0.1"));
@@ -177,7 +177,7 @@ async fn an_answer_that_changes_between_check_and_connect_changes_nothing() {
 
     // The other way round: the first answer is bad, and a good one behind it does not help.
     let lookup = Script::new(&[&["10.0.0.1"], &["127.0.0.1"]]);
-    let client = GazelleClient::with_lookup(quick(&[loopback.clone()]), policy.clone(), lookup.clone()).unwrap();
+    let client = GazelleClient::with_lookup(quick(std::slice::from_ref(&loopback)), policy.clone(), lookup.clone()).unwrap();
     let facts = client.fetch(&link).await;
     assert_eq!(reason(&facts.outcome), Some(Unreachable::AddressRefused));
     assert_eq!((server.seen().len(), lookup.asked()), (1, 1));
