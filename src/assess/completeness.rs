@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::gazelle::GazellePolicy;
 use crate::model::report::{ChapterReport, ItemReport, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
 use crate::model::submission::{FiledUnder, Item, Stage, Submission};
 use crate::model::{Signal, Text, Verdict};
@@ -39,6 +40,11 @@ impl<'a> Expected<'a> {
     /// Severities of the pipeline.
     pub fn severities(&self) -> &'a Severities {
         &self.loaded.pipeline.severities
+    }
+
+    /// Which Gazelle servers count.
+    pub fn gazelle_policy(&self) -> &'a GazellePolicy {
+        &self.loaded.pipeline.gazelle
     }
 
     fn slot(&self, filed: &FiledUnder) -> Option<&'a Slot> {

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::gazelle::GazellePolicy;
 use crate::model::{Format, Severity, Text};
 
 /// The schema this version reads.
@@ -69,6 +70,9 @@ pub struct Pipeline {
     pub slots: Vec<Slot>,
     /// Rules of every proof.
     pub preuves: PreuveRules,
+    /// Which Gazelle servers count, and which identifiers are expected of them.
+    #[serde(default)]
+    pub gazelle: GazellePolicy,
     /// Severities that differ from a finding's default; `ignore` drops it.
     #[serde(default)]
     pub severities: BTreeMap<String, Policy>,

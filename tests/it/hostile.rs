@@ -117,7 +117,8 @@ pub fn pdf_of_object_streams(streams: usize) -> Vec<u8> {
         body.write_all(&blanks).unwrap();
     }
     let body = body.finish().unwrap();
-    let mut pdf = b"%PDF-1.5\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n<< /Type /Pages /Kids [] /Count 0 >>\nendobj\n".to_vec();
+    let mut pdf =
+        b"%PDF-1.5\n1 0 obj\n<< /Type /Catalog /Pages 2 0 R >>\nendobj\n2 0 obj\n<< /Type /Pages /Kids [] /Count 0 >>\nendobj\n".to_vec();
     let mut offsets = vec![9usize, 9 + 49];
     offsets[0] = memchr::memmem::find(&pdf, b"1 0 obj").unwrap();
     offsets[1] = memchr::memmem::find(&pdf, b"2 0 obj").unwrap();
