@@ -1,0 +1,3 @@
+//! Pure: facts + pipeline + submission → findings → verdict. No I/O here.
+
+pub mod documentation;
