@@ -137,7 +137,9 @@ pub struct Bookmark {
 
 /// Reads the documentation: every file of one slot (PDF, office document, or archives of them).
 pub fn read<'f>(
-    files: impl IntoIterator<Item = &'f Facts>, config: &DocumentationConfig, declared: &[DeclaredProfile],
+    files: impl IntoIterator<Item = &'f Facts>,
+    config: &DocumentationConfig,
+    declared: &[DeclaredProfile],
 ) -> DocumentationReading {
     let mut sources = Vec::new();
     for facts in files {

@@ -51,13 +51,22 @@ pub struct Found {
 /// # Errors
 /// [`Exceeded`] when the budget ends.
 pub fn walk(file: &mut File, root: &Dict, pages: &Pages, facts: &mut Facts, budget: &mut Budget) -> Result<Found, Exceeded> {
-    let mut walk = Walk { seen: BTreeSet::new(), queue: Vec::new(), later: Vec::new(), found: Found::default() };
+    let mut walk = Walk {
+        seen: BTreeSet::new(),
+        pages: pages.listed.iter().filter_map(|page| page.num).collect(),
+        queue: Vec::new(),
+        later: Vec::new(),
+        found: Found::default(),
+    };
     walk.document(file, root, facts, budget)?;
     for (page, number) in pages.listed.iter().zip(1u32..) {
-        for key in ["Annots", "AA"] {
+        for key in PER_PAGE {
             let value = page.dict.dict_or_empty().get(key).clone();
             walk.from(file, &value, &Place::page(number), facts, budget)?;
         }
+        // An additional action of the page itself.
+        let actions = file.entry(page.dict.dict_or_empty(), "AA", budget)?;
+        walk.automatic_of(file, &actions, &Place::page(number), facts, budget)?;
     }
     // The encryption dictionary is no content.
     let trailer = Dict(file.trailer.0.iter().filter(|(key, _)| key != b"Encrypt").cloned().collect());
@@ -68,8 +77,13 @@ pub fn walk(file: &mut File, root: &Dict, pages: &Pages, facts: &mut Facts, budg
     Ok(walk.found)
 }
 
+/// What of a page is looked at with its page; the rest is shared between pages.
+const PER_PAGE: [&str; 2] = ["Annots", "AA"];
+
 struct Walk {
     seen: BTreeSet<u32>,
+    /// Pages whose [`PER_PAGE`] entries were looked at already.
+    pages: BTreeSet<u32>,
     queue: Vec<u32>,
     /// What leads away from an annotation: looked at without its page.
     later: Vec<Object>,
@@ -98,6 +112,14 @@ impl Walk {
             let page = object.dict().is_some_and(|d| ["Page", "Pages", "Catalog"].iter().any(|kind| d.is("Type", kind)));
             if page && place.page.is_some() {
                 self.seen.remove(&num);
+                self.later.push(Object::Ref(num));
+                continue;
+            }
+            if self.pages.contains(&num) {
+                self.action(file, object.dict_or_empty(), place, facts, budget)?;
+                for (_, value) in object.dict_or_empty().0.iter().filter(|(key, _)| !PER_PAGE.iter().any(|k| k.as_bytes() == key)) {
+                    self.value(file, value, place, facts, budget)?;
+                }
                 continue;
             }
             self.value(file, &object, place, facts, budget)?;
@@ -105,14 +127,25 @@ impl Walk {
         Ok(())
     }
 
+    fn automatic_of(
+        &self,
+        file: &mut File,
+        actions: &Object,
+        place: &Place,
+        facts: &mut Facts,
+        budget: &mut Budget,
+    ) -> Result<(), Exceeded> {
+        for (_, action) in &actions.dict_or_empty().0 {
+            let action = file.resolve(action, budget)?;
+            automatic(file, &action, place, facts, budget)?;
+        }
+        Ok(())
+    }
+
     // Nesting of direct objects is bounded by the lexer.
     fn value(&mut self, file: &mut File, object: &Object, place: &Place, facts: &mut Facts, budget: &mut Budget) -> Result<(), Exceeded> {
         match object {
-            Object::Ref(num) => {
-                if self.seen.insert(*num) {
-                    self.queue.push(*num);
-                }
-            }
+            Object::Ref(num) if self.seen.insert(*num) => self.queue.push(*num),
             Object::Array(items) => {
                 for item in items {
                     self.value(file, item, place, facts, budget)?;
@@ -154,10 +187,7 @@ impl Walk {
         }
         if dict.has("AA") {
             let actions = file.entry(dict, "AA", budget)?;
-            for (_, action) in &actions.dict_or_empty().0 {
-                let action = file.resolve(action, budget)?;
-                automatic(file, &action, place, facts, budget)?;
-            }
+            self.automatic_of(file, &actions, place, facts, budget)?;
         }
         for (key, value) in &dict.0 {
             // These lead from an annotation back to the whole document.

@@ -94,14 +94,7 @@ impl Matrix {
     /// First `self`, then `other`.
     fn then(self, other: Self) -> Self {
         let ([a, b, c, d, e, f], [p, q, r, s, t, u]) = (self.0, other.0);
-        Self([
-            a * p + b * r,
-            a * q + b * s,
-            c * p + d * r,
-            c * q + d * s,
-            e * p + f * r + t,
-            e * q + f * s + u,
-        ])
+        Self([a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u])
     }
     fn moved(self, x: f64, y: f64) -> Self {
         Self([1.0, 0.0, 0.0, 1.0, x, y]).then(self)
@@ -259,7 +252,12 @@ impl Reader {
     /// # Errors
     /// [`Exceeded`] when the budget ends; what was read before is in `partial`.
     pub fn page(
-        &mut self, file: &mut File, page: &Dict, resources: &Dict, partial: &mut Drawn, budget: &mut Budget,
+        &mut self,
+        file: &mut File,
+        page: &Dict,
+        resources: &Dict,
+        partial: &mut Drawn,
+        budget: &mut Budget,
     ) -> Result<(), Exceeded> {
         let contents = file.entry(page, "Contents", budget)?;
         let one = [page.get("Contents").clone()];
@@ -306,9 +304,7 @@ impl Reader {
         Ok(bytes)
     }
 
-    fn form(
-        &mut self, file: &mut File, form: &Stream, outer: &Dict, depth: u32, budget: &mut Budget,
-    ) -> Result<Rc<Drawn>, Exceeded> {
+    fn form(&mut self, file: &mut File, form: &Stream, outer: &Dict, depth: u32, budget: &mut Budget) -> Result<Rc<Drawn>, Exceeded> {
         if let Some(drawn) = self.forms.get(&form.num) {
             return Ok(Rc::clone(drawn));
         }
@@ -358,9 +354,7 @@ impl Reader {
         }
     }
 
-    fn operator(
-        &mut self, file: &mut File, operator: &[u8], resources: &Dict, run: &mut Run, budget: &mut Budget,
-    ) -> Result<(), Exceeded> {
+    fn operator(&mut self, file: &mut File, operator: &[u8], resources: &Dict, run: &mut Run, budget: &mut Budget) -> Result<(), Exceeded> {
         match operator {
             b"q" if run.saved.len() < MAX_SAVED => run.saved.push(run.state.clone()),
             b"Q" => {
@@ -377,7 +371,7 @@ impl Reader {
             b"Tf" => {
                 run.state.size = run.number(1);
                 run.state.font = match run.operands.first().and_then(Object::name) {
-                    Some(name) => self.font(file, resources, &name.to_vec(), budget)?,
+                    Some(name) => self.font(file, resources, name, budget)?,
                     None => None,
                 };
             }

@@ -300,12 +300,8 @@ impl<'a> File<'a> {
         if row == 0 || kind_width > 8 || first_width > 8 || second_width > 8 {
             return Ok(None);
         }
-        let mut ranges: Vec<(i64, i64)> = dict
-            .get("Index")
-            .items()
-            .chunks_exact(2)
-            .filter_map(|pair| Some((pair[0].int()?, pair[1].int()?)))
-            .collect();
+        let mut ranges: Vec<(i64, i64)> =
+            dict.get("Index").items().chunks_exact(2).filter_map(|pair| Some((pair[0].int()?, pair[1].int()?))).collect();
         if ranges.is_empty() {
             ranges.push((0, dict.get("Size").int().unwrap_or(i64::MAX)));
         }
@@ -548,7 +544,11 @@ impl<'a> File<'a> {
             Err(Unreadable) => {
                 // `5 0 obj endobj` is null; anything else that cannot be read is lost.
                 let empty = Lexer::new(self.data, body).token() == Token::Word(b"endobj");
-                if empty { self.harm.repaired(format!("{num} 0 obj")) } else { self.harm.lost(format!("{num} 0 obj")) }
+                if empty {
+                    self.harm.repaired(format!("{num} 0 obj"))
+                } else {
+                    self.harm.lost(format!("{num} 0 obj"))
+                }
                 return Ok((Object::Null, 64));
             }
         };
@@ -700,9 +700,9 @@ impl<'a> File<'a> {
         let count = self.entry(&stream.dict, "N", budget)?.int().and_then(|n| usize::try_from(n).ok());
         let (Some(first), Some(count)) = (first, count) else { return Ok(None) };
         let bytes = self.decode(stream, budget)?.bytes.into_owned();
-        let mut lexer = Lexer::new(&bytes, 0);
+        let mut lexer = Lexer::new(bytes.get(..first).unwrap_or(&bytes), 0);
         let mut objects = Vec::new();
-        while objects.len() < count.min(MAX_ENTRIES) && lexer.pos < first {
+        while objects.len() < count.min(MAX_ENTRIES) {
             let (Token::Int(num), Token::Int(offset)) = (lexer.token(), lexer.token()) else { break };
             let (Ok(num), Ok(offset)) = (u32::try_from(num), usize::try_from(offset)) else { break };
             objects.push((num, first.saturating_add(offset)));

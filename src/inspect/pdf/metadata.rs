@@ -123,8 +123,7 @@ pub fn iso_date(date: &str) -> String {
     // Parts that are left out have their first value.
     let padded = format!("{stamp}{}", &"00000101000000"[len..]);
     let part = |from: usize, to: usize| padded.get(from..to).unwrap_or_default();
-    let mut iso =
-        format!("{}-{}-{}T{}:{}:{}", part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14));
+    let mut iso = format!("{}-{}-{}T{}:{}:{}", part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14));
     match zone.bytes().next() {
         Some(b'Z') => iso.push('Z'),
         Some(sign @ (b'+' | b'-')) => {

@@ -238,7 +238,12 @@ fn read_pages(file: &mut File, pages: &pages::Pages, ctx: &mut Context, facts: &
 
 /// Filled form fields and comments are read through their normal appearance (§12.5.5).
 fn annotations(
-    file: &mut File, page: &Dict, reader: &mut content::Reader, ctx: &mut Context, facts: &mut Facts, number: u32,
+    file: &mut File,
+    page: &Dict,
+    reader: &mut content::Reader,
+    ctx: &mut Context,
+    facts: &mut Facts,
+    number: u32,
 ) -> Result<content::Drawn, Exceeded> {
     let mut all = content::Drawn::default();
     let annotations = file.entry(page, "Annots", &mut ctx.budget)?;

@@ -22,6 +22,8 @@ const MAX_DESTINATIONS: usize = 20_000;
 /// A page.
 #[derive(Debug)]
 pub struct Page {
+    /// Object number, where it is an indirect object as it shall be.
+    pub num: Option<u32>,
     /// Its dictionary.
     pub dict: Rc<Object>,
     /// Its resources, inherited where it has none.
@@ -88,7 +90,7 @@ impl Pages {
                 pages.numbers.entry(num).or_insert(pages.count);
             }
             if pages.listed.len() < MAX_PAGES {
-                pages.listed.push(Page { dict: Rc::clone(&node), resources });
+                pages.listed.push(Page { num, dict: Rc::clone(&node), resources });
             }
         }
         Ok(pages)
@@ -130,7 +132,11 @@ pub fn outline(file: &mut File, root: &Dict, pages: &Pages, budget: &mut Budget)
 
 /// The page that a bookmark leads to: `/Dest`, or a go-to action.
 fn target(
-    file: &mut File, item: &Dict, destinations: &BTreeMap<Vec<u8>, Object>, pages: &Pages, budget: &mut Budget,
+    file: &mut File,
+    item: &Dict,
+    destinations: &BTreeMap<Vec<u8>, Object>,
+    pages: &Pages,
+    budget: &mut Budget,
 ) -> Result<Option<u32>, Exceeded> {
     let mut destination = file.entry(item, "Dest", budget)?;
     if *destination == Object::Null {
