@@ -294,7 +294,7 @@ impl Reader {
         if let Some(bytes) = self.streams.get(&stream.num) {
             return Ok(Rc::clone(bytes));
         }
-        let decoded = file.decode(stream, budget)?;
+        let decoded = file.decode_strictly(stream, budget)?;
         let bytes = if decoded.outcome == Outcome::Opaque { Cow::Borrowed(&[][..]) } else { decoded.bytes };
         let bytes = Rc::new(bytes.into_owned());
         if self.kept + bytes.len() < MAX_KEPT {
@@ -312,7 +312,7 @@ impl Reader {
         self.forms.insert(form.num, Rc::default());
         let resources = file.entry(&form.dict, "Resources", budget)?;
         let resources = resources.dict().unwrap_or(outer);
-        let bytes = file.decode(form, budget)?;
+        let bytes = file.decode_strictly(form, budget)?;
         let mut run = Run::new(depth);
         if bytes.outcome != Outcome::Opaque {
             self.run(file, &bytes.bytes, resources, &mut run, budget)?;

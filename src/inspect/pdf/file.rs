@@ -25,6 +25,8 @@ use crate::inspect::budget::{Budget, Exceeded};
 pub const MAX_ENTRIES: usize = 2_000_000;
 /// Cross-reference sections (revisions) that are followed.
 const MAX_SECTIONS: usize = 5_000;
+/// Readers look for `startxref` in so many last bytes (annex H.3 says 1,024 for `%%EOF`).
+const TAIL: usize = 1_054;
 /// Source bytes of parsed objects kept (an object takes up to 16 times its source).
 const MAX_CACHED: usize = 4 * 1024 * 1024;
 /// Bytes of decoded object streams kept.
@@ -177,6 +179,10 @@ impl<'a> File<'a> {
     /// Follows the chain of sections from `startxref`. The inner error says which piece is broken.
     fn read_sections(&mut self, budget: &mut Budget) -> Result<Result<(), &'static str>, OpenError> {
         let Some(at) = memmem::rfind(self.data, b"startxref") else { return Ok(Err("startxref")) };
+        // Readers look for it in the last bytes only.
+        if self.data.len() - at > TAIL {
+            self.harm.repaired("startxref");
+        }
         let mut lexer = Lexer::new(self.data, at + b"startxref".len());
         let Token::Int(first) = lexer.token() else { return Ok(Err("startxref")) };
         let mut next = usize::try_from(first).ok();
@@ -699,7 +705,7 @@ impl<'a> File<'a> {
         let first = self.entry(&stream.dict, "First", budget)?.int().and_then(|n| usize::try_from(n).ok());
         let count = self.entry(&stream.dict, "N", budget)?.int().and_then(|n| usize::try_from(n).ok());
         let (Some(first), Some(count)) = (first, count) else { return Ok(None) };
-        let bytes = self.decode(stream, budget)?.bytes.into_owned();
+        let bytes = self.decode_strictly(stream, budget)?.bytes.into_owned();
         let mut lexer = Lexer::new(bytes.get(..first).unwrap_or(&bytes), 0);
         let mut objects = Vec::new();
         while objects.len() < count.min(MAX_ENTRIES) {
@@ -765,6 +771,19 @@ impl<'a> File<'a> {
             }
             other => other.clone(),
         })
+    }
+
+    /// Decodes the data of `stream`, which the pages or the structure depend on: a wrong checksum is noted
+    /// too, as what was decoded may be wrong.
+    ///
+    /// # Errors
+    /// [`Exceeded`] when the budget ends.
+    pub fn decode_strictly(&mut self, stream: &Stream, budget: &mut Budget) -> Result<Decoded<'a>, Exceeded> {
+        let decoded = self.decode(stream, budget)?;
+        if decoded.outcome == Outcome::Unchecked {
+            self.harm.repaired(format!("{} 0 obj: Adler-32", stream.num));
+        }
+        Ok(decoded)
     }
 
     /// Decodes the data of `stream`; damage is noted.

@@ -24,6 +24,8 @@ pub enum Outcome {
     Whole,
     /// Longer than [`MAX_DECODED`]; the head is kept.
     Cut,
+    /// To its end, yet its checksum is wrong or missing: viewers do not look at it.
+    Unchecked,
     /// The data is damaged; what came out before is kept.
     Damaged,
     /// A filter that is not text-bearing (picture codecs) or is unknown.
@@ -47,22 +49,18 @@ pub fn decode<'a>(raw: Cow<'a, [u8]>, filters: &[(Vec<u8>, Dict)], budget: &mut 
     let mut decoded = Decoded { bytes: raw, outcome: Outcome::Whole };
     for (i, (name, params)) in filters.iter().enumerate() {
         let mut sink = Sink { bytes: Vec::new(), cut: false, budget };
-        let sound = match name.as_slice() {
+        let outcome = match name.as_slice() {
             _ if i >= MAX_FILTERS => return Ok(Decoded { outcome: Outcome::Opaque, ..decoded }),
             b"FlateDecode" | b"Fl" => flate(&decoded.bytes, &mut sink)?,
-            b"LZWDecode" | b"LZW" => lzw(&decoded.bytes, params.get("EarlyChange").int() != Some(0), &mut sink)?,
-            b"ASCIIHexDecode" | b"AHx" => ascii_hex(&decoded.bytes, &mut sink)?,
-            b"ASCII85Decode" | b"A85" => ascii_85(&decoded.bytes, &mut sink)?,
-            b"RunLengthDecode" | b"RL" => run_length(&decoded.bytes, &mut sink)?,
+            b"LZWDecode" | b"LZW" => sound(lzw(&decoded.bytes, params.get("EarlyChange").int() != Some(0), &mut sink)?),
+            b"ASCIIHexDecode" | b"AHx" => sound(ascii_hex(&decoded.bytes, &mut sink)?),
+            b"ASCII85Decode" | b"A85" => sound(ascii_85(&decoded.bytes, &mut sink)?),
+            b"RunLengthDecode" | b"RL" => sound(run_length(&decoded.bytes, &mut sink)?),
             b"Crypt" => continue,
             _ => return Ok(Decoded { outcome: Outcome::Opaque, ..decoded }),
         };
-        let outcome = match (sound, sink.cut) {
-            (false, _) => Outcome::Damaged,
-            (true, true) => Outcome::Cut,
-            (true, false) => Outcome::Whole,
-        };
-        decoded.outcome = decoded.outcome.max(outcome);
+        let cut = if sink.cut { Outcome::Cut } else { Outcome::Whole };
+        decoded.outcome = decoded.outcome.max(outcome).max(cut);
         decoded.bytes = Cow::Owned(unpredict(sink.bytes, params));
     }
     Ok(decoded)
@@ -85,21 +83,34 @@ impl Sink<'_> {
     }
 }
 
-/// zlib (RFC 1950). Returns whether the stream was sound to its end.
-fn flate(input: &[u8], sink: &mut Sink) -> Result<bool, Exceeded> {
-    let mut state = Decompress::new(true);
-    let mut chunk = vec![0u8; 64 * 1024];
+const fn sound(sound: bool) -> Outcome {
+    if sound { Outcome::Whole } else { Outcome::Damaged }
+}
+
+/// zlib (RFC 1950).
+fn flate(input: &[u8], sink: &mut Sink) -> Result<Outcome, Exceeded> {
     // Producers put line ends before the data; readers skip them.
-    let mut rest = input.trim_ascii_start();
-    if rest.is_empty() {
-        return Ok(true);
+    let input = input.trim_ascii_start();
+    if input.is_empty() || inflate(input, true, &mut |bytes| sink.put(bytes))? {
+        return Ok(Outcome::Whole);
     }
+    // Damaged, or only the checksum behind the data is: the data alone tells.
+    let Some(body) = input.get(2..) else { return Ok(Outcome::Damaged) };
+    let whole = inflate(body, false, &mut |bytes| sink.budget.inflate(bytes.len() as u64))?;
+    Ok(if whole { Outcome::Unchecked } else { Outcome::Damaged })
+}
+
+/// Inflates `input`, with or without zlib's frame; returns whether it came to its end.
+fn inflate(input: &[u8], framed: bool, put: &mut dyn FnMut(&[u8]) -> Result<(), Exceeded>) -> Result<bool, Exceeded> {
+    let mut state = Decompress::new(framed);
+    let mut chunk = vec![0u8; 64 * 1024];
+    let mut rest = input;
     loop {
         let (before_in, before_out) = (state.total_in(), state.total_out());
         let status = state.decompress(rest, &mut chunk, FlushDecompress::None);
         let taken = usize::try_from(state.total_in() - before_in).unwrap_or(usize::MAX);
         let made = usize::try_from(state.total_out() - before_out).unwrap_or(usize::MAX);
-        sink.put(chunk.get(..made).unwrap_or_default())?;
+        put(chunk.get(..made).unwrap_or_default())?;
         rest = rest.get(taken..).unwrap_or_default();
         match status {
             Ok(Status::StreamEnd) => return Ok(true),
@@ -383,6 +394,14 @@ mod tests {
         let (head, outcome) = run("FlateDecode", Dict::default(), &packed[..packed.len() / 2]);
         assert_eq!(outcome, Outcome::Damaged);
         assert!(text.starts_with(&head) && !head.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_told_apart_from_wrong_data() {
+        let mut packed = zlib(b"Le dossier est complet.");
+        *packed.last_mut().unwrap() ^= 1;
+        assert_eq!(run("FlateDecode", Dict::default(), &packed), (b"Le dossier est complet.".to_vec(), Outcome::Unchecked));
+        assert_eq!(run("FlateDecode", Dict::default(), b"not zlib at all").1, Outcome::Damaged);
     }
 
     #[test]
