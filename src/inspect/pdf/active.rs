@@ -179,6 +179,10 @@ impl Walk {
     fn dictionary(&mut self, file: &mut File, dict: &Dict, place: &Place, facts: &mut Facts, budget: &mut Budget) -> Result<(), Exceeded> {
         self.action(file, dict, place, facts, budget)?;
         self.annotation(file, dict, place, facts, budget)?;
+        // A wrapper page around an encrypted document (ISO 32000-2 §7.6.7): the proof itself is locked.
+        if dict.is("AFRelationship", "EncryptedPayload") {
+            facts.push(Signal::new("pdf-encrypted").arg("handler", "EncryptedPayload"));
+        }
         if dict.has("EF") {
             self.embedded(file, dict, place, budget)?;
         }

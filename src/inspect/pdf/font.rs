@@ -156,6 +156,12 @@ impl Font {
         // Type 3 fonts have their own glyph space: bring it to thousandths (§9.6.4).
         let matrix = file.entry(dict, "FontMatrix", budget)?;
         let scale = matrix.items().first().and_then(Object::number).map_or(1.0, |a| (a * 1000.0).abs());
+        if widths.items().is_empty() {
+            // The 14 standard fonts need not state their widths (§9.6.2.2): near enough to tell words apart.
+            let base_font = file.entry(dict, "BaseFont", budget)?;
+            let fixed = base_font.name().is_some_and(|n| memchr::memmem::find(n, b"Courier").is_some());
+            self.widths.extend((0..256).map(|code| (code, if fixed { 600.0 } else { usual_width(code) })));
+        }
         for (code, width) in (first..256).zip(widths.items()) {
             if let Some(width) = file.resolve(width, budget)?.number() {
                 self.widths.insert(code, width * scale);
@@ -265,6 +271,17 @@ impl Font {
                 _ => {}
             }
         }
+    }
+}
+
+/// Widths of Latin text fonts, between Helvetica's and Times'.
+fn usual_width(code: u32) -> f64 {
+    match u8::try_from(code).map_or('x', char::from) {
+        'i' | 'j' | 'l' | '\'' | '|' => 230.0,
+        ' ' | '.' | ',' | ':' | ';' | '!' | '/' | '(' | ')' | '[' | ']' | '-' | 'f' | 't' | 'I' | 'r' => 300.0,
+        'm' | 'M' | 'w' | 'W' | '@' | '%' => 840.0,
+        'A'..='Z' => 680.0,
+        _ => 530.0,
     }
 }
 

@@ -117,7 +117,7 @@ pub fn iso_date(date: &str) -> String {
     let digits = date.strip_prefix("D:").unwrap_or(date);
     let len = digits.bytes().take_while(u8::is_ascii_digit).count().min(14);
     let (stamp, zone) = digits.split_at(len);
-    if len < 4 || len % 2 == 1 || !zone.is_ascii() {
+    if len < 4 || len % 2 == 1 || !zone.is_ascii() || stamp.starts_with("0000") {
         return date.to_owned();
     }
     // Parts that are left out have their first value.

@@ -396,6 +396,14 @@ fn media_portfolios_xfa_and_external_data_are_seen() {
 }
 
 #[test]
+fn an_encrypted_document_behind_a_wrapper_page_is_encrypted() {
+    let file = Builder::document("/AF [8 0 R]", "", "x")
+        .object(8, "<< /Type /Filespec /F (a.pdf) /AFRelationship /EncryptedPayload /EF << /F 9 0 R >> >>")
+        .stream(9, "/Type /EmbeddedFile", b"?");
+    assert!(codes(&file.finish()).contains(&"pdf-encrypted".to_owned()));
+}
+
+#[test]
 fn a_signature_field_is_no_form() {
     let widget = |kind: &str| format!("/Annots [<< /Subtype /Widget /Rect [0 0 1 1] /FT /{kind} /T (a) >>]");
     assert_eq!(codes(&Builder::document("", &widget("Tx"), "x").finish()), ["pdf-form"]);
@@ -442,6 +450,7 @@ fn spaces_and_lines_are_inferred_from_positions() {
     assert_eq!(shown("BT /F1 10 Tf [(De) -40 (mande) -300 (de) -300 (preuve)] TJ ET"), "Demande de preuve");
     assert_eq!(shown("BT /F1 10 Tf (ligne un) Tj 0 -12 Td (ligne deux) Tj ET"), "ligne un ligne deux");
     assert_eq!(shown("BT /F1 10 Tf 12 TL (a) Tj T* (b) Tj (c) ' ET"), "a b c");
+    assert_eq!(shown("BT /F1 12 Tf (il) Tj 12 0 Td (dit) Tj ET"), "il dit");
     assert_eq!(shown("q 2 0 0 2 0 0 cm BT /F1 10 Tf 1 0 0 1 0 0 Tm (un) Tj 1 0 0 1 60 0 Tm (deux) Tj ET Q"), "un deux");
 }
 
