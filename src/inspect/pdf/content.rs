@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use super::file::File;
 use super::filters::Outcome;
 use super::font::Font;
@@ -30,6 +32,8 @@ const MAX_MAPPINGS: usize = 500_000;
 /// A gap of this share of the font size is a space between words (a space is 0.25–0.33 wide, kerning
 /// stays below 0.1).
 const WORD_GAP: f64 = 0.17;
+/// Moving back by this share of the font size draws onto the glyph before: TeX's accents.
+const OVERPRINT: f64 = 0.15;
 /// Moving away from the baseline by this share of the font size starts a new line.
 const LINE_STEP: f64 = 0.45;
 
@@ -63,6 +67,24 @@ impl Drawn {
             self.text.push_str(text);
         }
     }
+    /// Joins an accent and the letter it is drawn on: `´` then `e`, or `c` then `¸`.
+    fn overprint(&mut self, text: &str) {
+        let mut letters = text.chars();
+        let (Some(last), Some(next)) = (self.text.chars().next_back(), letters.next()) else { return self.push(text) };
+        let (base, mark) = match (combining(last), combining(next)) {
+            (Some(mark), None) if next.is_alphabetic() => (next, mark),
+            (None, Some(mark)) if last.is_alphabetic() => (last, mark),
+            _ => return self.push(text),
+        };
+        self.text.pop();
+        let base = match base {
+            'ı' => 'i',
+            'ȷ' => 'j',
+            other => other,
+        };
+        self.text.extend([base, mark].into_iter().nfc());
+        self.push(letters.as_str());
+    }
     fn space(&mut self) {
         if self.text.chars().next_back().is_some_and(|c| !c.is_whitespace()) {
             self.push(" ");
@@ -73,6 +95,33 @@ impl Drawn {
             self.push("\n");
         }
     }
+}
+
+/// The combining mark of an accent that stands by itself.
+const fn combining(c: char) -> Option<char> {
+    Some(match c {
+        '`' | '\u{2CB}' => '\u{300}',
+        '´' | '\u{2CA}' => '\u{301}',
+        '^' | 'ˆ' => '\u{302}',
+        '~' | '˜' => '\u{303}',
+        '¨' => '\u{308}',
+        '˚' => '\u{30A}',
+        'ˇ' => '\u{30C}',
+        '¸' => '\u{327}',
+        _ => return None,
+    })
+}
+
+/// `text` with typographic ligatures (U+FB00–FB06) spelt out, as people search for it.
+pub fn without_ligatures(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| matches!(c, '\u{FB00}'..='\u{FB06}')) {
+        return Cow::Borrowed(text);
+    }
+    let spell = |c: char| match c {
+        '\u{FB00}'..='\u{FB06}' => std::iter::once(c).nfkc().collect(),
+        other => String::from(other),
+    };
+    Cow::Owned(text.chars().map(spell).collect())
 }
 
 /// Reads pages one after the other; fonts and forms are kept between them.
@@ -200,12 +249,11 @@ impl Run {
             let (glyph, len) = font.next_glyph(rest);
             let computed = if glyph.text.is_none() { font.computed(rest, len) } else { None };
             let text = glyph.text.or(computed.as_deref());
-            self.gap();
+            let overprints = self.gap();
             match text {
                 Some(text) => {
-                    let visible = text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).count() as u64;
-                    self.out.glyphs += visible.min(1);
-                    self.out.push(text);
+                    self.out.glyphs += u64::from(text.chars().any(|c| !c.is_whitespace() && !c.is_control()));
+                    if overprints { self.out.overprint(text) } else { self.out.push(text) }
                 }
                 None if glyph.word_space => self.out.push(" "),
                 None => {
@@ -225,14 +273,14 @@ impl Run {
         Ok(())
     }
 
-    /// Infers a space or a line end from where the next glyph stands.
-    fn gap(&mut self) {
+    /// Infers a space or a line end from where the next glyph stands; returns whether it stands on the last one.
+    fn gap(&mut self) -> bool {
         let [a, b, c, d, x, y] = self.text.then(self.state.ctm).0;
-        let Some(pen) = self.pen else { return };
+        let Some(pen) = self.pen else { return false };
         let along = (a * a + b * b).sqrt();
         let height = (c * c + d * d).sqrt() * self.state.size.abs();
         if !(along > 0.0 && height > 0.0 && height.is_finite()) {
-            return;
+            return false;
         }
         let (dx, dy) = (x - pen.x, y - pen.y);
         let forward = (dx * a + dy * b) / along;
@@ -242,7 +290,10 @@ impl Run {
             if sideways.abs() > 0.7 * height || forward < -height { self.out.line_end() } else { self.out.space() }
         } else if forward > WORD_GAP * height || forward < -1.5 * height {
             self.out.space();
+        } else {
+            return forward < -OVERPRINT * height;
         }
+        false
     }
 }
 

@@ -215,7 +215,7 @@ fn read_pages(file: &mut File, pages: &pages::Pages, ctx: &mut Context, facts: &
         let dict = page.dict.dict_or_empty();
         let mut drawn = content::Drawn::default();
         let outcome = reader.page(file, dict, page.resources.dict_or_empty(), &mut drawn, &mut ctx.budget);
-        ctx.add_text(facts, Place::page(number), &drawn.text);
+        ctx.add_text(facts, Place::page(number), &content::without_ligatures(&drawn.text));
         outcome?;
         let annotated = annotations(file, dict, &mut reader, ctx, facts, number)?;
         let mapped = drawn.glyphs.saturating_sub(drawn.unmapped);
@@ -262,7 +262,7 @@ fn annotations(
         }
         let Some(form) = normal.stream() else { continue };
         let drawn = reader.appearance(file, form, &mut ctx.budget)?;
-        ctx.add_text(facts, Place::page(number), &drawn.text);
+        ctx.add_text(facts, Place::page(number), &content::without_ligatures(&drawn.text));
         all.glyphs += drawn.glyphs;
         all.images += drawn.images;
         all.paints += drawn.paints;

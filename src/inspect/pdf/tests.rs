@@ -450,6 +450,7 @@ fn spaces_and_lines_are_inferred_from_positions() {
     assert_eq!(shown("BT /F1 10 Tf [(De) -40 (mande) -300 (de) -300 (preuve)] TJ ET"), "Demande de preuve");
     assert_eq!(shown("BT /F1 10 Tf (ligne un) Tj 0 -12 Td (ligne deux) Tj ET"), "ligne un ligne deux");
     assert_eq!(shown("BT /F1 10 Tf 12 TL (a) Tj T* (b) Tj (c) ' ET"), "a b c");
+    assert_eq!(shown("BT /F1 10 Tf [(syst`) 530 (eme, gar) 10 (c) 530 (\\270on, `code`)] TJ ET"), "système, garçon, `code`");
     assert_eq!(shown("BT /F1 12 Tf (il) Tj 12 0 Td (dit) Tj ET"), "il dit");
     assert_eq!(shown("q 2 0 0 2 0 0 cm BT /F1 10 Tf 1 0 0 1 0 0 Tm (un) Tj 1 0 0 1 60 0 Tm (deux) Tj ET Q"), "un deux");
 }
