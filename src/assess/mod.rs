@@ -7,6 +7,7 @@
 //! 3. The order of everything is derived from pipeline, catalogue and submission: same inputs, same report.
 
 pub mod completeness;
+pub mod documentation;
 pub mod file_rules;
 pub mod identity;
 pub mod obsolete_versions;
