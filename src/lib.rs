@@ -2,6 +2,8 @@
 //!
 //! Start with `ARCHITECTURE.md`; rooms are listed there in the direction data flows.
 
+pub mod bundle;
+pub mod cli;
 pub mod identify;
 pub mod inspect;
 pub mod model;
