@@ -162,8 +162,11 @@ struct View {
     advice: Text,
     tiles: Vec<Tile>,
     findings: Vec<FindingView>,
-    rejected: Vec<AttentionView>,
-    undetermined: Vec<AttentionView>,
+    /// Items rejected, and undetermined: what their findings have in common, heaviest use first.
+    rejected: Vec<CauseView>,
+    rejected_items: usize,
+    undetermined: Vec<CauseView>,
+    undetermined_items: usize,
     missing: Vec<MissingView>,
     missing_slots: Vec<Text>,
     filters: Vec<FilterView>,
@@ -190,12 +193,20 @@ struct Tile {
     label: Text,
 }
 
+/// One thing to fix, and everywhere it is to be fixed.
 #[derive(Serialize)]
-struct AttentionView {
+struct CauseView {
+    finding: FindingView,
+    places: Vec<CausePlace>,
+}
+
+#[derive(Serialize)]
+struct CausePlace {
     item: usize,
     name: String,
     filed: String,
-    findings: Vec<FindingView>,
+    place: Text,
+    more: u64,
 }
 
 #[derive(Serialize)]
@@ -340,8 +351,14 @@ impl View {
                 id: String::new(),
                 title: text(&slot.title),
                 criticite: String::new(),
-                conditional: !slot.required,
-                status: slot.verdict.map_or_else(|| Status::missing(!slot.required), Status::of),
+                conditional: false,
+                status: slot.verdict.map_or_else(
+                    || match slot.required {
+                        true => Status::missing(false),
+                        false => Status { word: Text::new("Facultatif", "Optional"), ..Status::missing(true) },
+                    },
+                    Status::of,
+                ),
                 items: slot.items.iter().filter_map(item_view).collect(),
             });
         }
@@ -385,22 +402,16 @@ impl View {
                 });
             }
         }
-        let stray: Vec<ItemView> =
-            report.items.iter().enumerate().filter(|(_, i)| !listed.contains(&i.id.as_str())).map(|(n, i)| ItemView::new(n, i, options)).collect();
+        let stray: Vec<ItemView> = report
+            .items
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| !listed.contains(&i.id.as_str()))
+            .map(|(n, i)| ItemView::new(n, i, options))
+            .collect();
 
-        let attention = |verdict: Verdict, least: Severity| -> Vec<AttentionView> {
-            let chosen = report.items.iter().enumerate().filter(|(_, item)| item.verdict == verdict);
-            chosen
-                .map(|(number, item)| AttentionView {
-                    item: number,
-                    name: line(&item.name),
-                    filed: filed(item),
-                    findings: item.findings.iter().filter(|f| f.severity >= least).map(FindingView::new).collect(),
-                })
-                .collect()
-        };
-        let rejected = attention(Verdict::Rejected, Severity::Error);
-        let undetermined = attention(Verdict::Undetermined, Severity::Fatal);
+        let rejected = causes(report, Verdict::Rejected, Severity::Error);
+        let undetermined = causes(report, Verdict::Undetermined, Severity::Fatal);
 
         // Units, not items: what the filters show.
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
@@ -438,10 +449,7 @@ impl View {
             key: "plain",
             figure: report.items.len().to_string(),
             of: None,
-            label: Text::new(
-                format!("éléments déposés, {}", size(totals.bytes).fr),
-                format!("items deposited, {}", size(totals.bytes).en),
-            ),
+            label: Text::new(format!("éléments déposés, {}", size(totals.bytes).fr), format!("items deposited, {}", size(totals.bytes).en)),
         });
         for (verdict, key, label) in [
             (Verdict::Rejected, "rejected", Text::new("rejetés", "rejected")),
@@ -454,7 +462,8 @@ impl View {
 
         let (sentence, advice) = sentence(report, items_with);
         let candidature = &report.candidature;
-        let product = [candidature.product.as_deref(), candidature.version.as_deref()].into_iter().flatten().map(line).collect::<Vec<_>>().join(" ");
+        let product =
+            [candidature.product.as_deref(), candidature.version.as_deref()].into_iter().flatten().map(line).collect::<Vec<_>>().join(" ");
         let mut search = BTreeMap::new();
         for (number, item) in report.items.iter().enumerate() {
             let text = item.facts.as_ref().map(searchable).unwrap_or_default();
@@ -479,7 +488,9 @@ impl View {
             tiles,
             findings: report.findings.iter().map(FindingView::new).collect(),
             rejected,
+            rejected_items: items_with(Verdict::Rejected),
             undetermined,
+            undetermined_items: items_with(Verdict::Undetermined),
             missing,
             missing_slots,
             filters,
@@ -531,13 +542,39 @@ impl View {
             identifiers: candidature.identifiers.iter().map(|(k, v)| (line(k), line(v))).collect(),
             references: vec![
                 (Text::new("Rapport", "Report"), line(&report.id)),
-                (Text::new("Règles", "Rules"), format!("{} {} ({})", line(&report.pipeline.id), line(&report.pipeline.version), line(&report.pipeline.sha256))),
-                (Text::new("Catalogue", "Catalogue"), format!("{}, {}", line(&report.pipeline.catalogue_version), line(&report.pipeline.catalogue_source))),
+                (
+                    Text::new("Règles", "Rules"),
+                    format!("{} {} ({})", line(&report.pipeline.id), line(&report.pipeline.version), line(&report.pipeline.sha256)),
+                ),
+                (
+                    Text::new("Catalogue", "Catalogue"),
+                    format!("{}, {}", line(&report.pipeline.catalogue_version), line(&report.pipeline.catalogue_source)),
+                ),
                 (Text::new("Produit par", "Made by"), line(&report.producer)),
             ],
             search,
         }
     }
+}
+
+/// What weighs `severity` in items of this verdict, grouped by what is wrong and how to fix it: eleven documents with
+/// a password are one thing to explain.
+fn causes(report: &Report, verdict: Verdict, severity: Severity) -> Vec<CauseView> {
+    let mut causes: Vec<CauseView> = Vec::new();
+    for (number, item) in report.items.iter().enumerate().filter(|(_, item)| item.verdict == verdict) {
+        for finding in item.findings.iter().filter(|f| f.severity == severity) {
+            let view = FindingView::new(finding);
+            let place =
+                CausePlace { item: number, name: line(&item.name), filed: filed(item), place: view.place.clone(), more: finding.more };
+            match causes.iter_mut().find(|c| c.finding.code == view.code && c.finding.remedy == view.remedy) {
+                Some(cause) => cause.places.push(place),
+                None => causes.push(CauseView { finding: view, places: vec![place] }),
+            }
+        }
+    }
+    // Stable: causes of equal weight stay in the order of the catalogue.
+    causes.sort_by_key(|c| std::cmp::Reverse(c.places.len()));
+    causes
 }
 
 /// The scenario of a proof, made where it is not there yet; the catalogue lists proofs of one scenario together.
@@ -649,11 +686,17 @@ fn sentence(report: &Report, items_with: impl Fn(Verdict) -> usize) -> (Text, Te
     match report.verdict {
         Verdict::Accepted => (
             Text::new("Aucun défaut de forme n'a été trouvé", "No formal defect was found"),
-            Text::new("Le fond des preuves reste à apprécier par le vérificateur.", "The substance of the proofs remains for the verifier to judge."),
+            Text::new(
+                "Le fond des preuves reste à apprécier par le vérificateur.",
+                "The substance of the proofs remains for the verifier to judge.",
+            ),
         ),
         Verdict::AcceptedWithWarnings => (
             Text::new("Recevable, avec des réserves à examiner", "Acceptable, with warnings to look at"),
-            Text::new("Rien n'est bloquant ; les réserves sont signalées à leur place.", "Nothing is blocking; warnings are shown where they belong."),
+            Text::new(
+                "Rien n'est bloquant ; les réserves sont signalées à leur place.",
+                "Nothing is blocking; warnings are shown where they belong.",
+            ),
         ),
         Verdict::Rejected => {
             let mut fr = Vec::new();
@@ -668,12 +711,18 @@ fn sentence(report: &Report, items_with: impl Fn(Verdict) -> usize) -> (Text, Te
             }
             (
                 Text::new(format!("Rejeté : {}", fr.join(", ")), format!("Rejected: {}", en.join(", "))),
-                Text::new("Chaque motif est donné ci-dessous avec la correction attendue de l'éditeur.", "Each reason is given below with the fix expected of the vendor."),
+                Text::new(
+                    "Chaque motif est donné ci-dessous avec la correction attendue de l'éditeur.",
+                    "Each reason is given below with the fix expected of the vendor.",
+                ),
             )
         }
         Verdict::Undetermined => (
             Text::new("Indéterminé : des contrôles n'ont pas pu être menés à terme", "Undetermined: some checks could not be completed"),
-            Text::new("Il s'agit d'un incident technique, qui n'est pas imputable à l'éditeur ; le dossier est à contrôler de nouveau.", "This is a technical incident and not the vendor's fault; the file must be checked again."),
+            Text::new(
+                "Il s'agit d'un incident technique, qui n'est pas imputable à l'éditeur ; le dossier est à contrôler de nouveau.",
+                "This is a technical incident and not the vendor's fault; the file must be checked again.",
+            ),
         ),
     }
 }
@@ -867,7 +916,8 @@ fn step(line: &str) -> Option<&str> {
     }
     // « Étape 1 : … » keeps its words: verifiers cite them.
     let lower: String = line.chars().take(8).flat_map(char::to_lowercase).collect();
-    ((lower.starts_with("étape ") || lower.starts_with("etape ")) && line.chars().nth(6).is_some_and(|c| c.is_ascii_digit())).then_some(line)
+    ((lower.starts_with("étape ") || lower.starts_with("etape ")) && line.chars().nth(6).is_some_and(|c| c.is_ascii_digit()))
+        .then_some(line)
 }
 
 fn preview(preview: &Preview) -> Option<PreviewView> {
@@ -973,12 +1023,10 @@ mod tests {
             "Vérifier la recherche d'INS\n1. Ouvrir un dossier\n2) Lancer la recherche\n   suite de l'étape\nÉtape 3 : Constater\n- le retour\n2026 est une année",
         );
         assert_eq!(title, "Vérifier la recherche d'INS");
-        assert_eq!(found, [
-            "Ouvrir un dossier",
-            "Lancer la recherche\nsuite de l'étape",
-            "Étape 3 : Constater",
-            "le retour\n2026 est une année"
-        ]);
+        assert_eq!(
+            found,
+            ["Ouvrir un dossier", "Lancer la recherche\nsuite de l'étape", "Étape 3 : Constater", "le retour\n2026 est une année"]
+        );
         assert_eq!(steps("INS.02 sans étape"), ("INS.02 sans étape".to_owned(), vec![]));
         assert_eq!(steps("1.5 Mo au plus").1.len(), 0);
     }
@@ -1009,7 +1057,9 @@ mod tests {
 
     #[test]
     fn share_keys_of_gazelle_links_are_not_shown() {
-        let shown = scalars(&serde_json::json!({"url": "https://x/evs?oid=1&privacyKey=abc", "token": "t", "counters": {"errors": 0}, "list": [1]}));
+        let shown = scalars(
+            &serde_json::json!({"url": "https://x/evs?oid=1&privacyKey=abc", "token": "t", "counters": {"errors": 0}, "list": [1]}),
+        );
         assert_eq!(shown, [("counters.errors".to_owned(), "0".to_owned())]);
     }
 }

@@ -29,10 +29,68 @@ const RESERVED: &[&str] = &["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", "CL
 /// Extensions that a double click in Explorer, Finder or a file manager runs, installs or opens in a browser with
 /// scripts on. None is a format that a proof may have.
 const RUNS_WHEN_OPENED: &[&str] = &[
-    "app", "appx", "apk", "application", "bat", "chm", "class", "cmd", "com", "command", "cpl", "desktop", "dll", "dmg", "exe", "gadget",
-    "hta", "htm", "html", "inf", "iso", "jar", "js", "jse", "lnk", "mht", "mhtml", "msc", "msi", "msix", "msp", "pif", "pkg", "ps1", "psm1", "py",
-    "pyw", "rdp", "reg", "scf", "scr", "sct", "settingcontent-ms", "sh", "shtml", "svg", "swf", "sys", "url", "vb", "vbe", "vbs", "vhd", "vhdx",
-    "website", "wsc", "wsf", "wsh", "xbap", "xht", "xhtml", "xll",
+    "apk",
+    "app",
+    "application",
+    "appx",
+    "bat",
+    "chm",
+    "class",
+    "cmd",
+    "com",
+    "command",
+    "cpl",
+    "desktop",
+    "dll",
+    "dmg",
+    "exe",
+    "gadget",
+    "hta",
+    "htm",
+    "html",
+    "inf",
+    "iso",
+    "jar",
+    "js",
+    "jse",
+    "lnk",
+    "mht",
+    "mhtml",
+    "msc",
+    "msi",
+    "msix",
+    "msp",
+    "pif",
+    "pkg",
+    "ps1",
+    "psm1",
+    "py",
+    "pyw",
+    "rdp",
+    "reg",
+    "scf",
+    "scr",
+    "sct",
+    "settingcontent-ms",
+    "sh",
+    "shtml",
+    "svg",
+    "swf",
+    "sys",
+    "url",
+    "vb",
+    "vbe",
+    "vbs",
+    "vhd",
+    "vhdx",
+    "website",
+    "wsc",
+    "wsf",
+    "wsh",
+    "xbap",
+    "xht",
+    "xhtml",
+    "xll",
 ];
 
 /// Whether opening a file of this name from a file manager or a page could run something.
@@ -203,7 +261,9 @@ mod tests {
 
     #[test]
     fn honest_names_stay_as_they_are() {
-        for name in ["Écran d'accueil n°2 (après).png", "INS.02.01.01 – capture.pdf", "日本語.txt", "archive.tar.gz", "a_b-c+d=e&f#g;h.docx"] {
+        for name in
+            ["Écran d'accueil n°2 (après).png", "INS.02.01.01 – capture.pdf", "日本語.txt", "archive.tar.gz", "a_b-c+d=e&f#g;h.docx"]
+        {
             assert_eq!(safe(name), name);
         }
     }

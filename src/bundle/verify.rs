@@ -217,7 +217,12 @@ impl Files {
             }
             found.insert(name.to_owned(), (member.size, Spot::Member(index)));
         }
-        let root = match found.keys().filter_map(|n| n.strip_suffix("bagit.txt")).filter(|p| p.is_empty() || p.matches('/').count() == 1).min_by_key(|p| p.len()) {
+        let root = match found
+            .keys()
+            .filter_map(|n| n.strip_suffix("bagit.txt"))
+            .filter(|p| p.is_empty() || p.matches('/').count() == 1)
+            .min_by_key(|p| p.len())
+        {
             Some(prefix) if prefix.is_empty() || prefix.ends_with('/') => prefix.to_owned(),
             _ => {
                 check.problem(ProblemKind::NotABag, None, None);
@@ -424,8 +429,7 @@ impl Check {
         for (algorithm, lines) in &manifests {
             let listed = self.compare(files, &digests, *algorithm, lines);
             // RFC 8493 §2.1.3: every payload file stands in every payload manifest.
-            let unlisted: Vec<String> =
-                files.files.keys().filter(|p| p.starts_with("data/") && !listed.contains(*p)).cloned().collect();
+            let unlisted: Vec<String> = files.files.keys().filter(|p| p.starts_with("data/") && !listed.contains(*p)).cloned().collect();
             for path in unlisted {
                 self.problem(ProblemKind::Extra, Some(&path), None);
             }
@@ -719,7 +723,11 @@ impl Check {
             let Some(found) = digests.get(path).and_then(|d| d.get(&Algorithm::Sha256)) else { continue };
             if item.sha256.as_deref() != Some(found) || item.size != Some(size) {
                 let expected = item.sha256.as_deref().unwrap_or("none");
-                self.problem(ProblemKind::ReportDisagrees, Some(path), Some(format!("item {}: expected {expected}, found {found}", item.id)));
+                self.problem(
+                    ProblemKind::ReportDisagrees,
+                    Some(path),
+                    Some(format!("item {}: expected {expected}, found {found}", item.id)),
+                );
             }
         }
         let untold: Vec<String> = files.files.keys().filter(|p| p.starts_with("data/") && !told.contains(p.as_str())).cloned().collect();

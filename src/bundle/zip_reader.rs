@@ -85,7 +85,9 @@ impl<R: Read + Seek> ZipReader<R> {
         file.read_exact(&mut tail)?;
         let at = (0..=tail.len().saturating_sub(EOCD))
             .rev()
-            .find(|&i| tail[i..].starts_with(b"PK\x05\x06") && u16_at(&tail, i + 20).is_some_and(|n| i + EOCD + usize::from(n) == tail.len()))
+            .find(|&i| {
+                tail[i..].starts_with(b"PK\x05\x06") && u16_at(&tail, i + 20).is_some_and(|n| i + EOCD + usize::from(n) == tail.len())
+            })
             .ok_or(Malformed("no end of central directory at the end of the file"))?;
         let eocd = length - tail_length + at as u64;
         let field16 = |o| u64::from(u16_at(&tail, at + o).unwrap_or(0));
@@ -336,8 +338,7 @@ mod tests {
     #[test]
     fn two_members_over_the_same_bytes_are_refused() {
         let mut bytes = sample();
-        let records: Vec<usize> =
-            bytes.windows(4).enumerate().filter(|(_, w)| *w == b"PK\x01\x02").map(|(i, _)| i).collect();
+        let records: Vec<usize> = bytes.windows(4).enumerate().filter(|(_, w)| *w == b"PK\x01\x02").map(|(i, _)| i).collect();
         let first = bytes[records[0]..records[1]].to_vec();
         let end = bytes.windows(4).rposition(|w| w == b"PK\x05\x06").unwrap();
         bytes.splice(end..end, first.iter().copied());

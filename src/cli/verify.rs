@@ -91,7 +91,11 @@ fn show(report: &VerifyReport, lang: Lang) -> String {
         line(format!("{green}✓ {}{green:#} ({read})", t("Le dossier est intact", "The bundle is intact")));
     } else {
         let n = report.problems.len() as u64 + report.more;
-        line(format!("{red}✗ {}{red:#} : {n} {} ({read})", t("Le dossier n'est pas intact", "The bundle is not intact"), t("problème(s)", "problem(s)")));
+        line(format!(
+            "{red}✗ {}{red:#} : {n} {} ({read})",
+            t("Le dossier n'est pas intact", "The bundle is not intact"),
+            t("problème(s)", "problem(s)")
+        ));
     }
     text
 }

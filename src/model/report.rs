@@ -139,7 +139,9 @@ impl Withheld {
         match self {
             Self::Antivirus => Text::new("reconnu par l'antivirus", "recognised by the antivirus"),
             Self::Bomb => Text::new("son ouverture saturerait le poste", "opening it would exhaust the computer"),
-            Self::Executable => Text::new("programme, ou fichier qui s'exécute à l'ouverture", "a program, or a file that runs when opened"),
+            Self::Executable => {
+                Text::new("programme, ou fichier qui s'exécute à l'ouverture", "a program, or a file that runs when opened")
+            }
             Self::Rejected => Text::new("fichier rejeté", "rejected file"),
         }
     }

@@ -147,22 +147,25 @@
   };
   addEventListener("hashchange", reveal);
 
-  // ---- from issue to issue
-  let current = -1;
-  const step = (by_) => {
-    const issues = units.filter((u) => !u.el.hidden && !["accepted", "optional"].includes(u.status));
+  // ---- from issue to issue: the buttons keep the focus, so that pressing again goes on; what is reached is
+  // outlined, and announced
+  let reached = null;
+  const step = (forward) => {
+    const issues = units.filter((u) => !u.el.hidden && !["accepted", "optional"].includes(u.status)).map((u) => u.el);
     if (!issues.length) return;
-    const here = issues.findIndex((u) => u.el === document.activeElement || u.el.contains(document.activeElement));
-    current = here >= 0 ? here + by_ : current + by_;
-    current = (current + issues.length) % issues.length;
-    issues[current].el.scrollIntoView({ block: "start" });
-    issues[current].el.focus({ preventScroll: true });
-    keepButtons();
+    const side = forward ? Node.DOCUMENT_POSITION_FOLLOWING : Node.DOCUMENT_POSITION_PRECEDING;
+    const beyond = issues.filter((el) => reached && reached.compareDocumentPosition(el) & side);
+    const target = forward ? (beyond[0] || issues[0]) : (beyond[beyond.length - 1] || issues[issues.length - 1]);
+    if (reached) reached.classList.remove("reached");
+    reached = target;
+    reached.classList.add("reached");
+    reached.scrollIntoView({ block: "start" });
+    const name = reached.querySelector("h4, h5").cloneNode(true);
+    for (const other of all(".l", name)) if (other.lang !== lang) other.remove();
+    by("shown").textContent = `${issues.indexOf(target) + 1}/${issues.length} : ${name.textContent.trim().slice(0, 80)}`;
   };
-  // Focus moves to the issue, which assistive technology reads; the buttons stay one Shift+Tab away for others.
-  const keepButtons = () => by("next").setAttribute("data-at", String(current + 1));
-  by("next").addEventListener("click", () => step(1));
-  by("prev").addEventListener("click", () => step(current < 0 ? 0 : -1));
+  by("next").addEventListener("click", () => step(true));
+  by("prev").addEventListener("click", () => step(false));
 
   const folds = all("main details");
   by("unfold").addEventListener("click", () => {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Cursor};
 
 use greffier::bundle::{Payload, PayloadSource, Preview};
-use greffier::model::facts::{ArchiveFacts, Detail, ImageFacts, MemberFacts, PageFacts, PdfFacts, TextChunk, TextFacts, TrackFacts, TrackKind, VideoFacts};
+use greffier::model::facts::{
+    ArchiveFacts, Detail, ImageFacts, MemberFacts, PageFacts, PdfFacts, TextChunk, TextFacts, TrackFacts, TrackKind, VideoFacts,
+};
 use greffier::model::finding::Arg;
 use greffier::model::report::{
     ChapterReport, ItemReport, ObsoleteRow, PipelineRef, PreuveReport, Report, SCHEMA, SlotReport, TopicMention, Totals,
@@ -15,7 +17,8 @@ use greffier::model::{Category, Code, Facts, Finding, Format, Place, Severity, T
 use sha2::{Digest, Sha256};
 
 /// A file name that is markup, breaks lines, turns text around and looks like a formula.
-pub const HOSTILE: &str = "=<img src=x onerror=\"document.title='pwned'\">\u{202e}gnp.\r\n</script><script>document.title='pwned'</script>.png";
+pub const HOSTILE: &str =
+    "=<img src=x onerror=\"document.title='pwned'\">\u{202e}gnp.\r\n</script><script>document.title='pwned'</script>.png";
 
 const CHAPTERS: [(&str, &str, &str, &str, usize); 8] = [
     ("ins", "INS", "Gestion de l'Identité Nationale de Santé", "Management of the national health identity", 81),
@@ -146,7 +149,8 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
         let mut slot = SlotReport { id: id.into(), title: Text::new(fr, en), required, items: vec![], verdict: None };
         if id != "cnda" {
             let item_id = format!("slot-{id}");
-            let mut item = item(&mut memory, &item_id, FiledUnder::Slot(id.into()), &format!("{fr}.pdf"), format!("%PDF-1.7 {id}").into_bytes());
+            let mut item =
+                item(&mut memory, &item_id, FiledUnder::Slot(id.into()), &format!("{fr}.pdf"), format!("%PDF-1.7 {id}").into_bytes());
             describe(&mut item, 0);
             slot.items.push(item_id);
             slot.verdict = Some(item.verdict);
@@ -209,12 +213,16 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
                         item.size = None;
                         item.facts = None;
                         item.name = "https://interop.esante.gouv.fr/evs/report.seam?oid=1.3.6.1.4.1.12559.11.36.9&privacyKey=…".into();
-                        item.gazelle = Some(serde_json::json!({"result": "PASSED", "counters": {"constraints": 412, "errors": 0, "warnings": 3}}));
+                        item.gazelle =
+                            Some(serde_json::json!({"result": "PASSED", "counters": {"constraints": 412, "errors": 0, "warnings": 3}}));
                         memory.0.remove(&item_id);
                     } else if matches!(item.facts.as_ref().and_then(|f| f.format), Some(Format::Png)) && n % 2 == 0 {
                         previews.insert(item_id.clone(), vec![Preview { bytes: picture(n), caption: None }]);
                     } else if matches!(item.facts.as_ref().and_then(|f| f.format), Some(Format::Mp4)) && n % 8 == 0 {
-                        let frame = |s: usize| Preview { bytes: picture(n + s), caption: Some(Text::new(format!("0:{s:02}"), format!("0:{s:02}"))) };
+                        let frame = |s: usize| Preview {
+                            bytes: picture(n + s),
+                            caption: Some(Text::new(format!("0:{s:02}"), format!("0:{s:02}"))),
+                        };
                         previews.insert(item_id.clone(), vec![frame(0), frame(20), frame(40)]);
                     }
                     preuve.items.push(item_id);
@@ -248,7 +256,11 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
             item: "slot-versions-obsoletes".into(),
             sheet: "Feuil1".into(),
             row,
-            values: BTreeMap::from([("version".into(), version.into()), ("date-fin".into(), end.into()), ("type-de-fin".into(), "Fin de maintenance".into())]),
+            values: BTreeMap::from([
+                ("version".into(), version.into()),
+                ("date-fin".into(), end.into()),
+                ("type-de-fin".into(), "Fin de maintenance".into()),
+            ]),
         });
     }
     report.documentation.push(TopicMention {
@@ -259,8 +271,14 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
     });
     report.documentation.push(TopicMention { topic: "mss".into(), title: Text::new("MSSanté", "MSSanté"), count: 0, places: vec![] });
     report.limitations = vec![
-        Text::new("Aucun antivirus n'est configuré : les fichiers n'ont pas été analysés.", "No antivirus is configured: files were not scanned."),
-        Text::new("Les signatures électroniques sont relevées, leur validité n'est pas vérifiée.", "Electronic signatures are listed, their validity is not checked."),
+        Text::new(
+            "Aucun antivirus n'est configuré : les fichiers n'ont pas été analysés.",
+            "No antivirus is configured: files were not scanned.",
+        ),
+        Text::new(
+            "Les signatures électroniques sont relevées, leur validité n'est pas vérifiée.",
+            "Electronic signatures are listed, their validity is not checked.",
+        ),
     ];
     let totals = &mut report.totals;
     totals.items = report.items.len() as u32;
@@ -277,14 +295,26 @@ fn describe(item: &mut ItemReport, n: usize) {
     let (format, detail) = match item.name.rsplit('.').next() {
         Some("pdf") => (
             Format::Pdf,
-            Detail::Pdf(PdfFacts { version: "1.7".into(), pages: 3 + (n % 20) as u32, page_facts: vec![PageFacts::default()], ..PdfFacts::default() }),
+            Detail::Pdf(PdfFacts {
+                version: "1.7".into(),
+                pages: 3 + (n % 20) as u32,
+                page_facts: vec![PageFacts::default()],
+                ..PdfFacts::default()
+            }),
         ),
         Some("mp4") => (
             Format::Mp4,
             Detail::Video(VideoFacts {
                 container: "isom".into(),
                 duration: Some(61.0 + n as f64),
-                tracks: vec![TrackFacts { kind: TrackKind::Video, codec: "avc1".into(), duration: None, width: Some(1280), height: Some(720), samples: None }],
+                tracks: vec![TrackFacts {
+                    kind: TrackKind::Video,
+                    codec: "avc1".into(),
+                    duration: None,
+                    width: Some(1280),
+                    height: Some(720),
+                    samples: None,
+                }],
                 ..VideoFacts::default()
             }),
         ),
@@ -343,7 +373,13 @@ fn picture(seed: usize) -> Vec<u8> {
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let band = (y / 12 + seed as u32) % 5;
         let ink = y % 12 > 4 && y % 12 < 8 && x > 16 && x < 60 + band * 25;
-        *pixel = image::Rgb(if y < 14 { [0, 0, 145] } else if ink { [90, 90, 90] } else { [245, 245, 250] });
+        *pixel = image::Rgb(if y < 14 {
+            [0, 0, 145]
+        } else if ink {
+            [90, 90, 90]
+        } else {
+            [245, 245, 250]
+        });
     }
     let mut png = Cursor::new(Vec::new());
     image.write_to(&mut png, image::ImageFormat::Png).expect("a PNG in memory");
