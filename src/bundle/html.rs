@@ -12,7 +12,7 @@
 //!
 //! Facts are prepared here as a view (plain words, figures formatted in both languages); the template only lays out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use base64::Engine as _;
@@ -130,7 +130,7 @@ impl Status {
             Verdict::Undetermined => ("undetermined", "unk"),
         };
         let word = match verdict {
-            Verdict::Accepted => Text::new("Recevable", "Accepted"),
+            Verdict::Accepted => Text::new("Accepté", "Accepted"),
             Verdict::AcceptedWithWarnings => Text::new("Avec réserves", "With warnings"),
             Verdict::Rejected => Text::new("Rejeté", "Rejected"),
             Verdict::Undetermined => Text::new("Indéterminé", "Undetermined"),
@@ -337,7 +337,7 @@ impl View {
             unit += 1;
             unit
         };
-        let mut listed: Vec<&str> = Vec::new();
+        let mut listed: BTreeSet<&str> = BTreeSet::new();
 
         let mut slots = Vec::new();
         let mut missing_slots = Vec::new();
@@ -406,7 +406,7 @@ impl View {
             .items
             .iter()
             .enumerate()
-            .filter(|(_, i)| !listed.contains(&i.id.as_str()))
+            .filter(|(_, i)| !listed.contains(i.id.as_str()))
             .map(|(n, i)| ItemView::new(n, i, options))
             .collect();
 
@@ -685,14 +685,14 @@ fn sentence(report: &Report, items_with: impl Fn(Verdict) -> usize) -> (Text, Te
     let blocking = report.findings.iter().filter(|f| f.severity == Severity::Error).count();
     match report.verdict {
         Verdict::Accepted => (
-            Text::new("Aucun défaut de forme n'a été trouvé", "No formal defect was found"),
+            Text::new("Accepté : aucun défaut de forme n'a été trouvé", "Accepted: no formal defect was found"),
             Text::new(
                 "Le fond des preuves reste à apprécier par le vérificateur.",
                 "The substance of the proofs remains for the verifier to judge.",
             ),
         ),
         Verdict::AcceptedWithWarnings => (
-            Text::new("Recevable, avec des réserves à examiner", "Acceptable, with warnings to look at"),
+            Text::new("Accepté, avec des réserves à examiner", "Accepted, with warnings to look at"),
             Text::new(
                 "Rien n'est bloquant ; les réserves sont signalées à leur place.",
                 "Nothing is blocking; warnings are shown where they belong.",

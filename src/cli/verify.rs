@@ -73,7 +73,7 @@ fn show(report: &VerifyReport, lang: Lang) -> String {
     }
     let list = |line: &mut dyn FnMut(String), problems: &[Problem], style: Style, mark: &str| {
         for problem in problems {
-            let path = problem.path.as_deref().map(|p| format!(" : {p}")).unwrap_or_default();
+            let path = problem.path.as_deref().map(|p| format!("{}{p}", t(" : ", ": "))).unwrap_or_default();
             line(format!("{style}{mark}{style:#} {}{path}", problem.message.get(lang)));
             if let Some(detail) = &problem.detail {
                 line(format!("    {dim}{detail}{dim:#}"));
@@ -91,11 +91,43 @@ fn show(report: &VerifyReport, lang: Lang) -> String {
         line(format!("{green}✓ {}{green:#} ({read})", t("Le dossier est intact", "The bundle is intact")));
     } else {
         let n = report.problems.len() as u64 + report.more;
-        line(format!(
-            "{red}✗ {}{red:#} : {n} {} ({read})",
-            t("Le dossier n'est pas intact", "The bundle is not intact"),
-            t("problème(s)", "problem(s)")
-        ));
+        line(match lang {
+            Lang::Fr => format!("{red}✗ Le dossier n'est pas intact{red:#} : {n} problème{} ({read})", if n < 2 { "" } else { "s" }),
+            Lang::En => format!("{red}✗ The bundle is not intact{red:#}: {n} problem{} ({read})", if n == 1 { "" } else { "s" }),
+        });
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bag_with_a_changed_file_is_named_in_both_languages() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        put("bagit.txt", "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n");
+        put("data/a\u{202e}b.txt", "changed");
+        put("manifest-sha256.txt", &format!("{}  data/a\u{202e}b.txt\n", "0".repeat(64)));
+        let report = verify(folder.path()).unwrap();
+        let plain = |lang| anstream::adapter::strip_str(&show(&report, lang)).to_string();
+        let (fr, en) = (plain(Lang::Fr), plain(Lang::En));
+        assert!(fr.contains("le contenu a changé : data/a\u{FFFD}b.txt") && fr.contains("n'est pas intact"), "{fr}");
+        assert!(en.contains("the content has changed: data/a\u{FFFD}b.txt") && en.contains("is not intact: 1 problem "), "{en}");
+        assert!(!fr.contains('\u{202e}'));
+    }
+
+    #[test]
+    fn arguments_parse() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            verify: VerifyArgs,
+        }
+        use clap::Parser as _;
+        let cli = Cli::parse_from(["greffier", "bundle.zip", "--json"]);
+        assert!(cli.verify.json && cli.verify.bundle.ends_with("bundle.zip"));
+    }
 }

@@ -167,6 +167,9 @@
   by("next").addEventListener("click", () => step(true));
   by("prev").addEventListener("click", () => step(false));
 
+  // What is reached must not end up under the toolbar, whose height depends on the width and the language.
+  new ResizeObserver(() => root.style.setProperty("--tools", by("tools").offsetHeight + "px")).observe(by("tools"));
+
   const folds = all("main details");
   by("unfold").addEventListener("click", () => {
     const open = by("unfold").getAttribute("aria-pressed") !== "true";

@@ -183,20 +183,20 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
                 scenario,
                 scenario_title: "L'utilisateur réalise l'opération sur un dossier de test\n1. Ouvrir le dossier d'un patient de test\n2. Lancer l'opération depuis le menu principal\n3. Constater que l'identité affichée est qualifiée\n4. Constater que l'opération est tracée, avec sa date et son auteur".into(),
                 criticite: ["Majeure", "Critique", "Mineure"][n % 3].into(),
-                conditional: n % 41 == 0,
+                conditional: n.is_multiple_of(41),
                 items: vec![],
                 verdict: None,
             };
-            if n % 37 != 0 && n % 41 != 0 {
-                for copy in 0..(1 + usize::from(n % 5 == 0)) {
+            if !n.is_multiple_of(37) && !n.is_multiple_of(41) {
+                for copy in 0..(1 + usize::from(n.is_multiple_of(5))) {
                     let item_id = format!("p{n:03}-{copy}");
                     let name = match n {
                         7 => HOSTILE.to_owned(),
                         13 => "nul.txt".to_owned(),
                         14 => "installateur.exe".to_owned(),
-                        _ if n % 4 == 0 => format!("Démonstration {id} (vidéo).mp4"),
-                        _ if n % 3 == 0 => format!("Attestation sur l'honneur n°{n}.pdf"),
-                        _ if n % 11 == 0 => format!("IHE_XDM {n}.zip"),
+                        _ if n.is_multiple_of(4) => format!("Démonstration {id} (vidéo).mp4"),
+                        _ if n.is_multiple_of(3) => format!("Attestation sur l'honneur n°{n}.pdf"),
+                        _ if n.is_multiple_of(11) => format!("IHE_XDM {n}.zip"),
                         _ => format!("Écran {} – {id}.png", copy + 1),
                     };
                     let mut item = item(
@@ -216,9 +216,9 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
                         item.gazelle =
                             Some(serde_json::json!({"result": "PASSED", "counters": {"constraints": 412, "errors": 0, "warnings": 3}}));
                         memory.0.remove(&item_id);
-                    } else if matches!(item.facts.as_ref().and_then(|f| f.format), Some(Format::Png)) && n % 2 == 0 {
+                    } else if matches!(item.facts.as_ref().and_then(|f| f.format), Some(Format::Png)) && n.is_multiple_of(2) {
                         previews.insert(item_id.clone(), vec![Preview { bytes: picture(n), caption: None }]);
-                    } else if matches!(item.facts.as_ref().and_then(|f| f.format), Some(Format::Mp4)) && n % 8 == 0 {
+                    } else if matches!(item.facts.as_ref().and_then(|f| f.format), Some(Format::Mp4)) && n.is_multiple_of(8) {
                         let frame = |s: usize| Preview {
                             bytes: picture(n + s),
                             caption: Some(Text::new(format!("0:{s:02}"), format!("0:{s:02}"))),
@@ -358,7 +358,7 @@ fn describe(item: &mut ItemReport, n: usize) {
             item.findings.push(finding("sandbox-unavailable", Category::Technical, Severity::Fatal, Place::default()));
             item.verdict = Verdict::Undetermined;
         }
-        _ if n % 6 == 0 => item.findings.push(finding("metadata-author", Category::Privacy, Severity::Notice, Place::default())),
+        _ if n.is_multiple_of(6) => item.findings.push(finding("metadata-author", Category::Privacy, Severity::Notice, Place::default())),
         _ => {}
     }
     if format == Format::Exe {
