@@ -162,6 +162,7 @@ fn judge_item(
         verdict: Verdict::Accepted,
         findings,
         path: None,
+        withheld: None,
         facts: looked.facts.clone(),
         gazelle: looked.gazelle.clone(),
     }
@@ -193,6 +194,7 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         verdict: Verdict::of(findings.iter().map(|f| f.severity)),
         findings,
         path: None,
+        withheld: None,
         facts: looked.facts.clone(),
         gazelle: None,
     }

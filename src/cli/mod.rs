@@ -6,6 +6,7 @@ pub mod explain;
 pub mod inspect;
 pub mod render;
 pub mod schema;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +72,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Describe and judge loose files, without a candidature
     Inspect(inspect::InspectArgs),
+    /// Check that a bundle is complete and unchanged
+    Verify(verify::VerifyArgs),
     /// Explain a finding or error code
     Explain(explain::ExplainArgs),
     /// Try the sandbox and compare this machine with the limits
@@ -98,6 +101,7 @@ pub async fn run() -> ExitCode {
     let ended = match cli.command {
         Command::Check(args) => check::run(args, &config, lang).await,
         Command::Inspect(args) => inspect::run(args, &config, lang).await,
+        Command::Verify(args) => verify::run(&args, lang),
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
