@@ -1,4 +1,6 @@
-//! TO BE WRITTEN.
+//! Office 97–2003 binaries.
+
+pub mod cfb;
 
 use super::Context;
 use crate::model::Facts;
