@@ -208,7 +208,7 @@ pub fn embedded(bytes: &[u8], part: &str, name: &str, quiet: bool, ctx: &mut Con
     let native = bytes.starts_with(&cfb::MAGIC).then(|| native_payload(bytes)).flatten();
     let (content, name): (&[u8], String) = match &native {
         Some(native) => (&native.content, if native.name.is_empty() { name.to_owned() } else { native.name.clone() }),
-        None => (bytes, name.to_owned()),
+        None => (bytes, class_of(bytes).unwrap_or_else(|| name.to_owned())),
     };
     if is_program(content, &name) {
         facts.push(Signal::new("office-embedded-program").at(Place::part(part)).arg("object", shown(&name)));
@@ -246,6 +246,9 @@ fn inside(bytes: &[u8], part: &str, ctx: &mut Context, facts: &mut Facts) -> Res
     }
     Ok(())
 }
+
+/// An OLE object that does not say what made it.
+const UNNAMED_CLASS: &str = "OLE";
 
 /// What an OLE object carries, unwrapped.
 struct Native {
@@ -286,7 +289,7 @@ fn parse_ole10_native(stream: &[u8]) -> Native {
             let rest = stream.get(at..)?;
             let end = memchr::memchr(0, rest)?;
             at += end + 1;
-            Some(encoding_rs::WINDOWS_1252.decode(rest.get(..end)?).0.into_owned())
+            Some(legacy_text(rest.get(..end)?))
         };
         let label = text()?;
         let path = text()?;
@@ -299,6 +302,17 @@ fn parse_ole10_native(stream: &[u8]) -> Native {
         Some(Native { name, content: content.get(..size.min(content.len()))?.to_vec() })
     };
     parse().unwrap_or_else(raw)
+}
+
+/// Names in old structures: UTF-8 where a recent writer used it, else the usual Western code page.
+fn legacy_text(raw: &[u8]) -> String {
+    std::str::from_utf8(raw).map_or_else(|_| encoding_rs::WINDOWS_1252.decode_without_bom_handling(raw).0.into_owned(), str::to_owned)
+}
+
+/// What the root of a lone OLE object says it is.
+fn class_of(bytes: &[u8]) -> Option<String> {
+    let file = bytes.starts_with(&cfb::MAGIC).then(|| CompoundFile::open(bytes).ok()).flatten()?;
+    Some(class_name(&file, "")).filter(|class| class != UNNAMED_CLASS)
 }
 
 /// Name extensions that Windows or macOS runs on a double click.
@@ -342,14 +356,15 @@ fn storage_size(file: &CompoundFile<'_>, storage: &str) -> u64 {
 
 /// The user type or program id that `\x01CompObj` names ([MS-OLEDS] §2.3.8), else nothing.
 fn class_name(file: &CompoundFile<'_>, storage: &str) -> String {
-    let Some(entry) = file.stream(&format!("{storage}/\u{1}CompObj")) else { return String::from("OLE") };
+    let path = if storage.is_empty() { String::from("\u{1}CompObj") } else { format!("{storage}/\u{1}CompObj") };
+    let Some(entry) = file.stream(&path) else { return UNNAMED_CLASS.to_owned() };
     let stream = file.read(entry).0;
     let text = || -> Option<String> {
         let len = cfb::u32_at(&stream, 28)? as usize;
         let raw = stream.get(32..32usize.checked_add(len.min(200))?)?;
-        Some(encoding_rs::WINDOWS_1252.decode(raw).0.trim_end_matches('\0').to_owned())
+        Some(legacy_text(raw).trim_end_matches('\0').to_owned())
     };
-    text().filter(|t| !t.trim().is_empty()).unwrap_or_else(|| String::from("OLE"))
+    text().filter(|t| !t.trim().is_empty()).unwrap_or_else(|| UNNAMED_CLASS.to_owned())
 }
 
 /// Splits what went wrong while reading a package part: the budget goes up, damage is described.

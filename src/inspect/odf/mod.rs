@@ -87,12 +87,12 @@ fn package(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, E
             facts.push(Signal::new("office-part-duplicate").at(Place::part(entry.name.as_str())).arg("part", shown(&entry.name)));
         }
     }
-    let mut inspection = Inspection { office: OfficeFacts::default(), has_content: false, ctx, facts };
+    let mut inspection = Inspection { office: OfficeFacts::default(), has_content: false, objects: 0, ctx, facts };
     let Some(manifest) = inspection.structure(&zip)? else { return Ok(false) };
     let finished = inspection.parts(&zip, &manifest);
-    let Inspection { office, has_content, facts, .. } = inspection;
+    let Inspection { office, has_content, objects, facts, .. } = inspection;
     if facts.format != Some(Format::Ods) {
-        if has_content && office.chars == 0 && office.images == 0 && finished.is_ok() && matches!(facts.format, Some(Format::Odt | Format::Odp)) {
+        if has_content && office.chars == 0 && office.images == 0 && objects == 0 && finished.is_ok() && matches!(facts.format, Some(Format::Odt | Format::Odp)) {
             facts.push(Signal::new("office-blank"));
         }
         facts.detail = Some(Detail::Office(office));
@@ -102,7 +102,7 @@ fn package(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, E
 }
 
 fn flat(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, Exceeded> {
-    let mut inspection = Inspection { office: OfficeFacts::default(), has_content: false, ctx, facts };
+    let mut inspection = Inspection { office: OfficeFacts::default(), has_content: false, objects: 0, ctx, facts };
     inspection.xml_part(bytes, "", true)?;
     let Inspection { office, has_content, facts, .. } = inspection;
     if facts.format != Some(Format::Ods) {
@@ -114,6 +114,8 @@ fn flat(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, Exce
 struct Inspection<'b> {
     office: OfficeFacts,
     has_content: bool,
+    /// Frames with something in them: a document without text that holds some is not blank.
+    objects: u32,
     ctx: &'b mut Context,
     facts: &'b mut Facts,
 }
@@ -371,6 +373,9 @@ impl Walk<'_> {
                 self.flush(inspection);
                 self.page += 1;
                 inspection.office.slides = Some(self.page);
+            }
+            "object" | "object-ole" | "plugin" | "image" | "floating-frame" if element.prefix() == Some("draw") && self.own && self.name != "styles.xml" => {
+                inspection.objects += 1;
             }
             "meta" => self.in_meta = true,
             _ => {}

@@ -85,15 +85,18 @@ pub fn inspect(file: &CompoundFile<'_>, detail: &mut OfficeFacts, ctx: &mut Cont
         facts.push(Signal::new("office-encrypted").at(Place::part(STREAM)).arg("method", "RC4 CryptoAPI"));
         return Ok(false);
     }
-    Presentation { bytes: &bytes, live, slides: Vec::new(), objects: BTreeMap::new(), vba: None, images: 0, intact: true, shown: false }
+    Presentation { bytes: &bytes, live, slides: Vec::new(), objects: BTreeMap::new(), vba: None, images: 0, intact: true }
         .read(detail, ctx, facts)
 }
 
-/// PowerPoint 4 (`PP40`) has no published format: only an empty stream is told.
+/// Before PowerPoint 97 no format was published: only a stream that can hold no presentation is told.
+const SMALLEST_OLD: usize = 512;
+
+/// PowerPoint 4 keeps everything in `PP40`.
 fn powerpoint_4(file: &CompoundFile<'_>, facts: &mut Facts) -> bool {
     let content = file.stream("PP40").map(|e| file.read(e).0).unwrap_or_default();
-    if content.iter().all(|b| *b == 0) {
-        damaged_stream(facts, "PP40", "0", 0);
+    if content.len() < SMALLEST_OLD {
+        damaged_stream(facts, "PP40", "length", 0);
         return false;
     }
     true
@@ -101,8 +104,7 @@ fn powerpoint_4(file: &CompoundFile<'_>, facts: &mut Facts) -> bool {
 
 /// PowerPoint 95 keeps its header in a stream `Header`; later versions cannot do without `Current User`.
 fn powerpoint_95(file: &CompoundFile<'_>, bytes: &[u8], facts: &mut Facts) -> bool {
-    let header = file.stream("Header").map(|e| file.read(e).0).unwrap_or_default();
-    if header.iter().all(|b| *b == 0) || bytes.iter().all(|b| *b == 0) {
+    if file.stream("Header").is_none() || bytes.len() < SMALLEST_OLD {
         facts.push(Signal::new("office-part-missing").at(Place::part("Current User")).arg("part", "Current User"));
         return false;
     }
@@ -178,7 +180,6 @@ struct Presentation<'a> {
     vba: Option<(u32, bool)>,
     images: u32,
     intact: bool,
-    shown: bool,
 }
 
 impl Presentation<'_> {
@@ -294,7 +295,6 @@ impl Presentation<'_> {
                     facts.push(Signal::new("office-hidden-slide").at(Place::page(page)));
                 }
                 COMMENT => comments += 1,
-                0xF004 => this.shown = true,
                 _ => {}
             })?;
             detail.chars += sink.finish(ctx, facts);

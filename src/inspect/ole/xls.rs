@@ -14,6 +14,9 @@ const SUPBOOK: u16 = 0x01AE;
 const EXTERNSHEET: u16 = 0x0017;
 const DCONN: u16 = 0x0876;
 
+/// No version defines a record type from here on (§2.3: 0x08D6 and the chart records up to 0x106A are the last).
+const UNKNOWN_FROM: u16 = 0x1100;
+
 const SUBSTREAM_MACRO: u16 = 0x0040;
 
 /// Sheets whose substream is looked at; Excel is limited by memory only, honest files stay far below.
@@ -104,6 +107,10 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
             SUPBOOK => external_book(&record, name, facts),
             EXTERNSHEET if version == 5 => external_sheet(&record, name, facts),
             DCONN => facts.push(Signal::new("office-data-connection").at(Place { byte: Some(record.at as u64), ..Place::part(name) }).arg("target", "DConn")),
+            UNKNOWN_FROM.. => {
+                damaged_stream(facts, name, "record type", record.at);
+                return Ok(false);
+            }
             _ if self::version(&record).is_some() => depth += 1,
             _ => {}
         }
@@ -142,6 +149,9 @@ fn walk_sheet(bytes: &[u8], position: usize, ctx: &mut Context) -> Result<Result
         }
         let Some(record) = record(bytes, at) else { return Ok(Err("EOF")) };
         at += 4 + record.data.len();
+        if record.id >= UNKNOWN_FROM {
+            return Ok(Err("record type"));
+        }
         if record.id == EOF {
             depth -= 1;
             if depth == 0 {

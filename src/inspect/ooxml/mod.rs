@@ -99,6 +99,8 @@ struct Inspection<'a, 'b> {
     /// Slide or notes part → slide number, from 1.
     pages: BTreeMap<String, u32>,
     office: OfficeFacts,
+    /// Charts, diagrams, media, objects: a document without text that holds some is not blank.
+    objects: u32,
     ctx: &'b mut Context,
     facts: &'b mut Facts,
 }
@@ -127,15 +129,16 @@ impl<'a> Inspection<'a, '_> {
             main: None,
             pages: BTreeMap::new(),
             office: OfficeFacts::default(),
+            objects: 0,
             ctx,
             facts,
         };
         let readable = inspection.read_structure()?;
         inspection.judge_relationships();
         let finished = inspection.read_parts();
-        let Inspection { office, facts, .. } = inspection;
+        let Inspection { office, objects, facts, .. } = inspection;
         if !matches!(facts.format, Some(Format::Xlsx | Format::Xlsm | Format::Xltx | Format::Xlsb | Format::Opc)) {
-            if readable && office.chars == 0 && office.images == 0 && !has_damage(facts) && finished.is_ok() {
+            if readable && office.chars == 0 && office.images == 0 && objects == 0 && !has_damage(facts) && finished.is_ok() {
                 facts.push(Signal::new("office-blank"));
             }
             facts.detail = Some(Detail::Office(office));
@@ -259,6 +262,7 @@ impl<'a> Inspection<'a, '_> {
             _ if relationship.target.starts_with('#') => return,
             _ => Signal::new("office-linked-other").arg("kind", shown(&relationship.kind)),
         };
+        self.objects += 1;
         self.facts.push(signal.at(Place::part(source)).arg("target", target));
     }
 
@@ -318,6 +322,9 @@ impl<'a> Inspection<'a, '_> {
         let is_main = self.main.as_deref() == Some(name);
         if content_type.starts_with("image/") && name.contains("/media/") || by("image") {
             self.office.images += 1;
+        }
+        if ["/charts/", "/diagrams/", "/embeddings/", "/ink/", "/media/", "/activex/"].iter().any(|folder| name.contains(folder)) {
+            self.objects += 1;
         }
         if name.contains("/embeddings/") || by("oleObject") || by("package") {
             let from_charts = reached_by.is_some_and(|rels| rels.iter().all(|(kind, source)| kind == "package" && source.contains("/charts/")));
