@@ -213,7 +213,9 @@ pub fn embedded(bytes: &[u8], part: &str, name: &str, quiet: bool, ctx: &mut Con
     if is_program(content, &name) {
         facts.push(Signal::new("office-embedded-program").at(Place::part(part)).arg("object", shown(&name)));
     } else if !quiet {
-        facts.push(Signal::new("office-embedded-object").at(Place::part(part)).arg("object", shown(&name)).arg("size_bytes", content.len() as u64));
+        facts.push(
+            Signal::new("office-embedded-object").at(Place::part(part)).arg("object", shown(&name)).arg("size_bytes", content.len() as u64),
+        );
     }
     inside(content, part, ctx, facts)
 }
@@ -317,8 +319,40 @@ fn class_of(bytes: &[u8]) -> Option<String> {
 
 /// Name extensions that Windows or macOS runs on a double click.
 const PROGRAM_EXTENSIONS: &[&str] = &[
-    "exe", "dll", "scr", "com", "pif", "cpl", "msi", "msp", "bat", "cmd", "ps1", "psm1", "vbs", "vbe", "js", "jse", "wsf", "wsh", "hta", "lnk", "url",
-    "jar", "reg", "sct", "chm", "inf", "application", "gadget", "settingcontent-ms", "iqy", "slk", "xll", "command", "sh",
+    "exe",
+    "dll",
+    "scr",
+    "com",
+    "pif",
+    "cpl",
+    "msi",
+    "msp",
+    "bat",
+    "cmd",
+    "ps1",
+    "psm1",
+    "vbs",
+    "vbe",
+    "js",
+    "jse",
+    "wsf",
+    "wsh",
+    "hta",
+    "lnk",
+    "url",
+    "jar",
+    "reg",
+    "sct",
+    "chm",
+    "inf",
+    "application",
+    "gadget",
+    "settingcontent-ms",
+    "iqy",
+    "slk",
+    "xll",
+    "command",
+    "sh",
 ];
 
 fn is_program(content: &[u8], name: &str) -> bool {
@@ -343,7 +377,12 @@ pub fn embedded_storage(file: &CompoundFile<'_>, storage: &str, ctx: &mut Contex
             embedded(&native.content, storage, &name, false, ctx, facts)
         }
         None => {
-            facts.push(Signal::new("office-embedded-object").at(Place::part(storage)).arg("object", shown(&class)).arg("size_bytes", storage_size(file, storage)));
+            facts.push(
+                Signal::new("office-embedded-object")
+                    .at(Place::part(storage))
+                    .arg("object", shown(&class))
+                    .arg("size_bytes", storage_size(file, storage)),
+            );
             Ok(())
         }
     }
@@ -398,9 +437,18 @@ mod tests {
         ] {
             assert_eq!(reach(remote), Reach::Remote, "{remote}");
         }
-        for local in
-            ["file:///C:\\Users\\a\\t.dotx", "file:///C:/t.dotx", "C:\\t.dotx", "Normal.dotm", "../media/a.png", "/Users/a/b.xlsx", "file:t.dot", "#x", "", "data:image/png;base64,AA"]
-        {
+        for local in [
+            "file:///C:\\Users\\a\\t.dotx",
+            "file:///C:/t.dotx",
+            "C:\\t.dotx",
+            "Normal.dotm",
+            "../media/a.png",
+            "/Users/a/b.xlsx",
+            "file:t.dot",
+            "#x",
+            "",
+            "data:image/png;base64,AA",
+        ] {
             assert_eq!(reach(local), Reach::Local, "{local}");
         }
     }

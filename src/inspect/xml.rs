@@ -89,7 +89,8 @@ fn told_encoding(bytes: &[u8]) -> Result<&'static Encoding, XmlError> {
         return Ok(UTF_16BE);
     }
     let Some(label) = declared_encoding(bytes) else { return Ok(UTF_8) };
-    let encoding = Encoding::for_label(label).ok_or_else(|| malformed(format!("unknown encoding {}", String::from_utf8_lossy(label)), 0))?;
+    let encoding =
+        Encoding::for_label(label).ok_or_else(|| malformed(format!("unknown encoding {}", String::from_utf8_lossy(label)), 0))?;
     if encoding == UTF_16LE || encoding == UTF_16BE {
         return Err(malformed("declared as UTF-16 but written in single bytes", 0));
     }
@@ -531,7 +532,8 @@ mod tests {
     fn utf16_and_legacy_encodings_are_decoded() {
         let units: Vec<u8> = "<a>é€</a>".encode_utf16().flat_map(u16::to_be_bytes).collect();
         assert_eq!(text_of(&units).unwrap(), "é€");
-        let marked: Vec<u8> = "\u{FEFF}<?xml version=\"1.0\" encoding=\"UTF-16\"?><a>é</a>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let marked: Vec<u8> =
+            "\u{FEFF}<?xml version=\"1.0\" encoding=\"UTF-16\"?><a>é</a>".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(text_of(&marked).unwrap(), "é");
         assert_eq!(text_of(b"<?xml version='1.0' encoding='windows-1252'?><a>\x80\xE9</a>").unwrap(), "€é");
     }

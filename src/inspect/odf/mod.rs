@@ -92,7 +92,13 @@ fn package(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, E
     let finished = inspection.parts(&zip, &manifest);
     let Inspection { office, has_content, objects, facts, .. } = inspection;
     if facts.format != Some(Format::Ods) {
-        if has_content && office.chars == 0 && office.images == 0 && objects == 0 && finished.is_ok() && matches!(facts.format, Some(Format::Odt | Format::Odp)) {
+        if has_content
+            && office.chars == 0
+            && office.images == 0
+            && objects == 0
+            && finished.is_ok()
+            && matches!(facts.format, Some(Format::Odt | Format::Odp))
+        {
             facts.push(Signal::new("office-blank"));
         }
         facts.detail = Some(Detail::Office(office));
@@ -128,7 +134,9 @@ impl Inspection<'_> {
             match format_of_media_type(&media_type) {
                 Some(format) => self.facts.format = Some(format),
                 None if media_type.starts_with("application/vnd.oasis.opendocument.") => {}
-                None => self.facts.push(Signal::new("office-package-invalid").at(Place::part("mimetype")).arg("detail", shown(&media_type))),
+                None => {
+                    self.facts.push(Signal::new("office-package-invalid").at(Place::part("mimetype")).arg("detail", shown(&media_type)))
+                }
             }
         }
         if zip.entry("encrypted-package").is_some() {
@@ -143,7 +151,9 @@ impl Inspection<'_> {
                 if let Node::Open(element) = node {
                     match element.name() {
                         "file-entry" => {
-                            manifest.files.insert(element.attr("full-path").unwrap_or_default(), element.attr("media-type").unwrap_or_default());
+                            manifest
+                                .files
+                                .insert(element.attr("full-path").unwrap_or_default(), element.attr("media-type").unwrap_or_default());
                         }
                         "encryption-data" | "encrypted-key" => manifest.encrypted = true,
                         _ => {}
@@ -175,7 +185,10 @@ impl Inspection<'_> {
             let is_document = matches!(format_of_media_type(media_type), Some(Format::Odt | Format::Ods | Format::Odp | Format::Odg));
             if is_document && path.ends_with('/') && path != "/" {
                 self.facts.push(
-                    Signal::new("office-embedded-object").at(Place::part(path.as_str())).arg("object", shown(media_type)).arg("size_bytes", folder_size(zip, path)),
+                    Signal::new("office-embedded-object")
+                        .at(Place::part(path.as_str()))
+                        .arg("object", shown(media_type))
+                        .arg("size_bytes", folder_size(zip, path)),
                 );
             }
         }
@@ -279,8 +292,13 @@ fn folder_size(zip: &ZipIndex<'_>, folder: &str) -> u64 {
 /// Whether a link leaves the package: a scheme, an absolute path, or a climb out of it (ODF 1.3 part 2 §3.7).
 fn leaves_package(href: &str) -> bool {
     let href = href.trim();
-    let has_scheme = href.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')));
-    !href.is_empty() && !href.starts_with('#') && (has_scheme || href.starts_with('/') || href.starts_with("../") || href.starts_with("\\\\")) && !href.starts_with("data:")
+    let has_scheme = href
+        .split_once(':')
+        .is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')));
+    !href.is_empty()
+        && !href.starts_with('#')
+        && (has_scheme || href.starts_with('/') || href.starts_with("../") || href.starts_with("\\\\"))
+        && !href.starts_with("data:")
 }
 
 /// One pass over an XML part.
@@ -342,7 +360,12 @@ impl Walk<'_> {
             _ => return,
         };
         if !expected.contains(&element.name()) {
-            inspection.facts.push(Signal::new("office-main-part-invalid").at(Place::part(self.name)).arg("part", shown(self.name)).arg("found", shown(element.name())));
+            inspection.facts.push(
+                Signal::new("office-main-part-invalid")
+                    .at(Place::part(self.name))
+                    .arg("part", shown(self.name))
+                    .arg("found", shown(element.name())),
+            );
         } else {
             inspection.has_content = true;
             if let Some(format) = element.attr("mimetype").filter(|_| self.name.is_empty()).and_then(|t| format_of_media_type(&t)) {
@@ -374,7 +397,9 @@ impl Walk<'_> {
                 self.page += 1;
                 inspection.office.slides = Some(self.page);
             }
-            "object" | "object-ole" | "plugin" | "image" | "floating-frame" if element.prefix() == Some("draw") && self.own && self.name != "styles.xml" => {
+            "object" | "object-ole" | "plugin" | "image" | "floating-frame"
+                if element.prefix() == Some("draw") && self.own && self.name != "styles.xml" =>
+            {
                 inspection.objects += 1;
             }
             "meta" => self.in_meta = true,
@@ -383,7 +408,12 @@ impl Walk<'_> {
         if self.own && (self.in_meta || self.name == "meta.xml") {
             self.open_metadata(element, inspection);
         }
-        if element.prefix() == Some("form") && !matches!(name, "form" | "properties" | "property" | "list-property" | "list-value" | "option" | "item" | "column" | "hidden") {
+        if element.prefix() == Some("form")
+            && !matches!(
+                name,
+                "form" | "properties" | "property" | "list-property" | "list-value" | "option" | "item" | "column" | "hidden"
+            )
+        {
             self.controls += 1;
         }
         self.judge(element, inspection);
@@ -391,7 +421,11 @@ impl Walk<'_> {
 
     /// What acts or reaches out.
     fn judge(&self, element: &Element<'_>, inspection: &mut Inspection<'_>) {
-        let place = || Place { part: Some(self.name.to_owned()).filter(|n| !n.is_empty()), page: Some(self.page).filter(|p| *p > 0), ..Place::default() };
+        let place = || Place {
+            part: Some(self.name.to_owned()).filter(|n| !n.is_empty()),
+            page: Some(self.page).filter(|p| *p > 0),
+            ..Place::default()
+        };
         let mut push = |signal: Signal| inspection.facts.push(signal.at(place()));
         let href = element.attr("href").unwrap_or_default();
         let target = shown(&href);
@@ -407,12 +441,14 @@ impl Walk<'_> {
                 let script = if href.is_empty() { element.attr("macro-name").unwrap_or_default() } else { href.clone() };
                 push(Signal::new("office-macro-script").arg("script", shown(&script)));
             }
-            "script" | "module" if matches!(element.prefix(), Some("text" | "script")) => {
+            // `office:script` stands in every flat document; a module of it is code (LibreOffice's `ooo` vocabulary).
+            "script" | "module" if matches!(element.prefix(), Some("text" | "script" | "ooo")) => {
                 let script = element.attr("language").or_else(|| element.attr("name")).unwrap_or_default();
                 push(Signal::new("office-macro-script").arg("script", shown(&script)));
             }
             "dde-source" | "dde-connection-decl" => {
-                let command = format!("{} {}", element.attr("dde-application").unwrap_or_default(), element.attr("dde-topic").unwrap_or_default());
+                let command =
+                    format!("{} {}", element.attr("dde-application").unwrap_or_default(), element.attr("dde-topic").unwrap_or_default());
                 push(Signal::new("office-dde").arg("command", shown(&command)));
             }
             "database-source-sql" | "database-source-table" | "database-source-query" => {
@@ -433,7 +469,9 @@ impl Walk<'_> {
         }
         let far = reach(&href) == Reach::Remote;
         match element.name() {
-            "image" | "background-image" | "list-level-style-image" | "fill-image" | "image-data" => push(Signal::new("office-linked-image").arg("target", target)),
+            "image" | "background-image" | "list-level-style-image" | "fill-image" | "image-data" => {
+                push(Signal::new("office-linked-image").arg("target", target))
+            }
             "object" | "object-ole" | "floating-frame" if far => push(Signal::new("office-remote-object").arg("target", target)),
             "object" | "object-ole" => push(Signal::new("office-linked-object").arg("target", target)),
             "floating-frame" | "section-source" => push(Signal::new("office-linked-document").arg("target", target)),

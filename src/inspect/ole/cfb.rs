@@ -318,11 +318,8 @@ impl<'a> CompoundFile<'a> {
                 continue;
             }
             let mini = entry.size < self.mini_cutoff;
-            let (shift, table, used) = if mini {
-                (MINI_SECTOR_SHIFT, &self.mini_fat, &mut mini_used)
-            } else {
-                (self.sector_shift, &self.fat, &mut used)
-            };
+            let (shift, table, used) =
+                if mini { (MINI_SECTOR_SHIFT, &self.mini_fat, &mut mini_used) } else { (self.sector_shift, &self.fat, &mut used) };
             let present = if mini { self.mini_stream.len() } else { self.bytes.len() - (1 << self.sector_shift).min(self.bytes.len()) };
             if let Some(damage) = walk_chain(entry, shift, table, used, present) {
                 damaged.push((entry, damage));
@@ -361,7 +358,8 @@ fn walk_chain(entry: &Entry, shift: u32, table: &[u32], used: &mut [bool], prese
 
 fn entry_name(entry: &[u8]) -> String {
     let len = usize::from(u16_at(entry, 64).unwrap_or(0)).min(64);
-    let units: Vec<u16> = entry.get(..len).unwrap_or_default().chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).take_while(|u| *u != 0).collect();
+    let units: Vec<u16> =
+        entry.get(..len).unwrap_or_default().chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]])).take_while(|u| *u != 0).collect();
     String::from_utf16_lossy(&units)
 }
 

@@ -61,7 +61,14 @@ fn old_text(word: &[u8], detail: &mut OfficeFacts, ctx: &mut Context, facts: &mu
     Ok(true)
 }
 
-fn pieces(file: &CompoundFile<'_>, word: &[u8], flags: u16, detail: &mut OfficeFacts, ctx: &mut Context, facts: &mut Facts) -> Result<bool, Exceeded> {
+fn pieces(
+    file: &CompoundFile<'_>,
+    word: &[u8],
+    flags: u16,
+    detail: &mut OfficeFacts,
+    ctx: &mut Context,
+    facts: &mut Facts,
+) -> Result<bool, Exceeded> {
     let table_name = if flags & TABLE_1 != 0 { "1Table" } else { "0Table" };
     let Some(table) = file.stream(table_name).map(|e| file.read(e).0) else {
         facts.push(Signal::new("office-part-missing").at(Place::part(table_name)).arg("part", table_name));
@@ -80,7 +87,8 @@ fn pieces(file: &CompoundFile<'_>, word: &[u8], flags: u16, detail: &mut OfficeF
     let mut text = Text::new();
     let mut intact = count > 0;
     for i in 0..count {
-        let (Some(from), Some(to), Some(fc)) = (u32_at(plc, i * 4), u32_at(plc, i * 4 + 4), u32_at(plc, (count + 1) * 4 + i * 8 + 2)) else {
+        let (Some(from), Some(to), Some(fc)) = (u32_at(plc, i * 4), u32_at(plc, i * 4 + 4), u32_at(plc, (count + 1) * 4 + i * 8 + 2))
+        else {
             intact = false;
             break;
         };

@@ -81,7 +81,12 @@ fn compound(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, 
     }
     let damaged = file.damaged_streams(&ctx.budget)?;
     for (entry, damage) in &damaged {
-        facts.push(Signal::new("office-part-damaged").at(Place::part(entry.path.as_str())).arg("part", shown(&entry.path)).arg("detail", damage.to_string()));
+        facts.push(
+            Signal::new("office-part-damaged")
+                .at(Place::part(entry.path.as_str()))
+                .arg("part", shown(&entry.path))
+                .arg("detail", damage.to_string()),
+        );
     }
     properties::read(&file, facts);
     if rights_managed(&file) {
@@ -125,7 +130,9 @@ fn main_stream(format: Format) -> &'static str {
 
 /// Rights management ([MS-OFFCRYPTO] §2.2): the content is encrypted for named persons.
 fn rights_managed(file: &CompoundFile<'_>) -> bool {
-    file.entries.iter().any(|e| e.name == "\u{9}DRMContent" || (e.path.starts_with("\u{6}DataSpaces/TransformInfo/") && e.name.starts_with("DRMEncrypted")))
+    file.entries.iter().any(|e| {
+        e.name == "\u{9}DRMContent" || (e.path.starts_with("\u{6}DataSpaces/TransformInfo/") && e.name.starts_with("DRMEncrypted"))
+    })
 }
 
 /// An Open XML package encrypted whole ([MS-OFFCRYPTO] §2.3): never readable here; damaged or not.
@@ -170,7 +177,9 @@ fn storages(file: &CompoundFile<'_>, ctx: &mut Context, facts: &mut Facts) -> Re
     let mut projects = BTreeSet::new();
     for entry in file.entries.iter().filter(|e| e.is_stream) {
         let (parent, grandparent) = parents(&entry.path);
-        let is_vba = entry.name.eq_ignore_ascii_case("_VBA_PROJECT") || (entry.name.eq_ignore_ascii_case("dir") && parent.rsplit('/').next().is_some_and(|p| p.to_ascii_uppercase().contains("VBA")));
+        let is_vba = entry.name.eq_ignore_ascii_case("_VBA_PROJECT")
+            || (entry.name.eq_ignore_ascii_case("dir")
+                && parent.rsplit('/').next().is_some_and(|p| p.to_ascii_uppercase().contains("VBA")));
         if is_vba && projects.insert(if grandparent.is_empty() { parent } else { grandparent }) {
             facts.push(Signal::new("office-macro-vba").at(Place::part(grandparent_or(parent, grandparent))));
         }
@@ -183,7 +192,8 @@ fn storages(file: &CompoundFile<'_>, ctx: &mut Context, facts: &mut Facts) -> Re
     for entry in &file.entries {
         let (parent, _) = parents(&entry.path);
         let is_object = !entry.is_stream
-            && ((parent.is_empty() && entry.name.starts_with("MBD")) || (parent.eq_ignore_ascii_case("ObjectPool") && entry.name.starts_with('_')));
+            && ((parent.is_empty() && entry.name.starts_with("MBD"))
+                || (parent.eq_ignore_ascii_case("ObjectPool") && entry.name.starts_with('_')));
         if is_object {
             let is_control = file.stream(&format!("{}/\u{3}OCXNAME", entry.path)).is_some();
             if !is_control {

@@ -197,7 +197,13 @@ impl Presentation<'_> {
     }
 
     /// Visits the records inside `container`, containers entered; a record that does not fit ends it.
-    fn walk(&mut self, container: Record, ctx: &mut Context, facts: &mut Facts, mut visit: impl FnMut(&mut Self, Record, &mut Context, &mut Facts)) -> Result<(), Exceeded> {
+    fn walk(
+        &mut self,
+        container: Record,
+        ctx: &mut Context,
+        facts: &mut Facts,
+        mut visit: impl FnMut(&mut Self, Record, &mut Context, &mut Facts),
+    ) -> Result<(), Exceeded> {
         ctx.budget.inflate((container.end - container.start) as u64)?;
         let mut ends = vec![container.end];
         let mut at = container.start;
@@ -314,12 +320,19 @@ impl Presentation<'_> {
                         facts.push(Signal::new("office-activex").at(Place::part(STREAM)));
                     }
                 }
-                ObjectKind::Linked => facts.push(Signal::new("office-linked-object").at(Place::part(STREAM)).arg("target", format!("OLE {id}"))),
+                ObjectKind::Linked => {
+                    facts.push(Signal::new("office-linked-object").at(Place::part(STREAM)).arg("target", format!("OLE {id}")))
+                }
                 ObjectKind::Embedded => {
                     let part = format!("{STREAM}/OLE {id}");
                     match self.storage(id, ctx)? {
                         Some(content) => office::embedded(&content, &part, &format!("OLE {id}"), false, ctx, facts)?,
-                        None => facts.push(Signal::new("office-embedded-object").at(Place::part(part)).arg("object", format!("OLE {id}")).arg("size_bytes", 0u64)),
+                        None => facts.push(
+                            Signal::new("office-embedded-object")
+                                .at(Place::part(part))
+                                .arg("object", format!("OLE {id}"))
+                                .arg("size_bytes", 0u64),
+                        ),
                     }
                 }
             }
@@ -338,7 +351,8 @@ impl Presentation<'_> {
 
     /// The content of an object's storage, inflated within the budget.
     fn storage(&self, id: u32, ctx: &mut Context) -> Result<Option<Vec<u8>>, Exceeded> {
-        let found = self.live.persists.get(&id).and_then(|at| record(self.bytes, *at, self.bytes.len())).filter(|r| r.kind == EX_OLE_STORAGE);
+        let found =
+            self.live.persists.get(&id).and_then(|at| record(self.bytes, *at, self.bytes.len())).filter(|r| r.kind == EX_OLE_STORAGE);
         let Some(found) = found else { return Ok(None) };
         let content = self.bytes.get(found.start..found.end).unwrap_or_default();
         if found.instance == 0 {

@@ -80,7 +80,9 @@ fn decode(raw: &[u8], code_page: u16) -> String {
         936 => encoding_rs::GBK,
         949 => encoding_rs::EUC_KR,
         950 => encoding_rs::BIG5,
-        874 | 1250..=1258 => encoding_rs::Encoding::for_label(format!("windows-{code_page}").as_bytes()).unwrap_or(encoding_rs::WINDOWS_1252),
+        874 | 1250..=1258 => {
+            encoding_rs::Encoding::for_label(format!("windows-{code_page}").as_bytes()).unwrap_or(encoding_rs::WINDOWS_1252)
+        }
         _ => encoding_rs::WINDOWS_1252,
     };
     encoding.decode_without_bom_handling(raw).0.into_owned()

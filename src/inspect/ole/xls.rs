@@ -100,13 +100,21 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
                 }
             }
             FILEPASS => {
-                facts.push(Signal::new("office-encrypted").at(Place { byte: Some(record.at as u64), ..Place::part(name) }).arg("method", method(&record, version)));
+                facts.push(
+                    Signal::new("office-encrypted")
+                        .at(Place { byte: Some(record.at as u64), ..Place::part(name) })
+                        .arg("method", method(&record, version)),
+                );
                 return Ok(false);
             }
             BOUNDSHEET if sheets.len() < MAX_SHEETS => sheets.extend(bound_sheet(&record, version)),
             SUPBOOK => external_book(&record, name, facts),
             EXTERNSHEET if version == 5 => external_sheet(&record, name, facts),
-            DCONN => facts.push(Signal::new("office-data-connection").at(Place { byte: Some(record.at as u64), ..Place::part(name) }).arg("target", "DConn")),
+            DCONN => facts.push(
+                Signal::new("office-data-connection")
+                    .at(Place { byte: Some(record.at as u64), ..Place::part(name) })
+                    .arg("target", "DConn"),
+            ),
             UNKNOWN_FROM.. => {
                 damaged_stream(facts, name, "record type", record.at);
                 return Ok(false);
@@ -134,7 +142,11 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
 }
 
 fn macro_sheet(facts: &mut Facts, stream: &str, sheet: &str, _state: u8) {
-    let place = Place { sheet: Some(shown(sheet)).filter(|s| !s.is_empty()), part: Some(stream.to_owned()).filter(|s| !s.is_empty()), ..Place::default() };
+    let place = Place {
+        sheet: Some(shown(sheet)).filter(|s| !s.is_empty()),
+        part: Some(stream.to_owned()).filter(|s| !s.is_empty()),
+        ..Place::default()
+    };
     facts.push(Signal::new("office-macro-xlm").at(place));
 }
 
@@ -182,7 +194,11 @@ fn bound_sheet(record: &Record<'_>, version: u8) -> Option<BoundSheet> {
         let wide = record.data.get(7)? & 1 != 0;
         let raw = record.data.get(8..).unwrap_or_default();
         let raw = raw.get(..raw.len().min(if wide { len * 2 } else { len })).unwrap_or_default();
-        if wide { encoding_rs::UTF_16LE.decode_without_bom_handling(raw).0.into_owned() } else { raw.iter().map(|b| char::from(*b)).collect() }
+        if wide {
+            encoding_rs::UTF_16LE.decode_without_bom_handling(raw).0.into_owned()
+        } else {
+            raw.iter().map(|b| char::from(*b)).collect()
+        }
     } else {
         let raw = record.data.get(7..).unwrap_or_default();
         encoding_rs::WINDOWS_1252.decode_without_bom_handling(raw.get(..raw.len().min(len)).unwrap_or_default()).0.into_owned()
@@ -199,7 +215,11 @@ fn external_book(record: &Record<'_>, stream: &str, facts: &mut Facts) {
     let Some(wide) = record.data.get(4).map(|f| f & 1 != 0) else { return };
     let raw = record.data.get(5..).unwrap_or_default();
     let raw = raw.get(..raw.len().min(usize::from(len) * if wide { 2 } else { 1 })).unwrap_or_default();
-    let path: String = if wide { encoding_rs::UTF_16LE.decode_without_bom_handling(raw).0.into_owned() } else { raw.iter().map(|b| char::from(*b)).collect() };
+    let path: String = if wide {
+        encoding_rs::UTF_16LE.decode_without_bom_handling(raw).0.into_owned()
+    } else {
+        raw.iter().map(|b| char::from(*b)).collect()
+    };
     let place = Place { byte: Some(record.at as u64), ..Place::part(stream) };
     let sheets = u16_at(record.data, 0).unwrap_or(0);
     if sheets == 0 && path.contains('\u{3}') {
@@ -216,7 +236,9 @@ fn external_sheet(record: &Record<'_>, stream: &str, facts: &mut Facts) {
     // Byte 1 begins an encoded path, 2 this sheet, 3 this workbook, 4 itself, 0x3A add-in functions.
     match raw.first() {
         Some(1) => facts.push(Signal::new("office-linked-workbook").at(place).arg("target", shown(&virtual_path(&path)))),
-        Some(0x20..) if path.contains('\u{3}') => facts.push(Signal::new("office-dde").at(place).arg("command", shown(&path.replace('\u{3}', " ")))),
+        Some(0x20..) if path.contains('\u{3}') => {
+            facts.push(Signal::new("office-dde").at(place).arg("command", shown(&path.replace('\u{3}', " "))))
+        }
         _ => {}
     }
 }

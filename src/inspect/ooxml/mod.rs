@@ -15,7 +15,7 @@ mod parts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::office::{self, Reach, reach, shown};
-use super::xml::{XmlError, Walked};
+use super::xml::{Walked, XmlError};
 use super::zip_index::ZipIndex;
 use super::{Context, Exceeded, sheet};
 use crate::model::facts::{Detail, OfficeFacts};
@@ -200,7 +200,12 @@ impl<'a> Inspection<'a, '_> {
             None if self.facts.has("office-xml-malformed") || self.facts.has("office-part-damaged") => {}
             None => {
                 let content_type = shown(self.types.of(&main));
-                self.facts.push(Signal::new("office-main-part-invalid").at(Place::part(main.as_str())).arg("part", shown(&main)).arg("found", content_type));
+                self.facts.push(
+                    Signal::new("office-main-part-invalid")
+                        .at(Place::part(main.as_str()))
+                        .arg("part", shown(&main))
+                        .arg("found", content_type),
+                );
             }
         }
         if unrelated {
@@ -255,9 +260,13 @@ impl<'a> Inspection<'a, '_> {
             }
             "image" => Signal::new("office-linked-image"),
             "audio" | "video" | "media" => Signal::new("office-linked-media"),
-            "externalLink" | "externalLinkPath" | "xlStartup" | "xlAlternateStartup" | "xlPathMissing" | "externalLinkLongPath" | "pivotCacheDefinition" => {
-                Signal::new("office-linked-workbook")
-            }
+            "externalLink"
+            | "externalLinkPath"
+            | "xlStartup"
+            | "xlAlternateStartup"
+            | "xlPathMissing"
+            | "externalLinkLongPath"
+            | "pivotCacheDefinition" => Signal::new("office-linked-workbook"),
             "slide" | "slideUpdateInfo" | "slideUpdateUrl" | "printerSettings" | "core-properties" | "thumbnail" => return,
             _ if relationship.target.starts_with('#') => return,
             _ => Signal::new("office-linked-other").arg("kind", shown(&relationship.kind)),
@@ -297,7 +306,8 @@ impl<'a> Inspection<'a, '_> {
             }
             reached
         };
-        let mut order: Vec<String> = self.package.parts().map(|(name, _)| name.to_owned()).filter(|n| source_of(n).is_none() && n != CONTENT_TYPES).collect();
+        let mut order: Vec<String> =
+            self.package.parts().map(|(name, _)| name.to_owned()).filter(|n| source_of(n).is_none() && n != CONTENT_TYPES).collect();
         if let Some(main) = self.main.clone()
             && let Some(at) = order.iter().position(|n| *n == main)
         {
@@ -327,7 +337,8 @@ impl<'a> Inspection<'a, '_> {
             self.objects += 1;
         }
         if name.contains("/embeddings/") || by("oleObject") || by("package") {
-            let from_charts = reached_by.is_some_and(|rels| rels.iter().all(|(kind, source)| kind == "package" && source.contains("/charts/")));
+            let from_charts =
+                reached_by.is_some_and(|rels| rels.iter().all(|(kind, source)| kind == "package" && source.contains("/charts/")));
             let file = written.rsplit('/').next().unwrap_or_default().to_owned();
             return office::embedded(&bytes, &written, &file, from_charts, self.ctx, self.facts);
         }
@@ -364,7 +375,11 @@ impl<'a> Inspection<'a, '_> {
         let file = name.rsplit('/').next().unwrap_or_default();
         if content_type.contains("vbaproject") && !content_type.contains("signature") || by("vbaProject") || file == "vbaproject.bin" {
             self.facts.push(Signal::new("office-macro-vba").at(Place::part(written)));
-        } else if content_type.contains("macrosheet") || by("xlMacrosheet") || by("xlIntlMacrosheet") || name.starts_with("xl/macrosheets/") && file.ends_with("l") {
+        } else if content_type.contains("macrosheet")
+            || by("xlMacrosheet")
+            || by("xlIntlMacrosheet")
+            || name.starts_with("xl/macrosheets/") && file.ends_with("l")
+        {
             self.facts.push(Signal::new("office-macro-xlm").at(Place::part(written)));
         } else if (content_type.contains("activex") && content_type.contains("xml") || name.contains("/activex/") && name.ends_with(".xml"))
             && !self.facts.has("office-activex")
@@ -377,7 +392,9 @@ impl<'a> Inspection<'a, '_> {
     fn binary_main(&mut self, name: &str, bytes: &[u8]) {
         if self.facts.format == Some(Format::Xlsb) && !bytes.starts_with(&[0x83, 0x01]) {
             let written = self.package.written_name(name);
-            self.facts.push(Signal::new("office-main-part-invalid").at(Place::part(written.as_str())).arg("part", shown(&written)).arg("found", "?"));
+            self.facts.push(
+                Signal::new("office-main-part-invalid").at(Place::part(written.as_str())).arg("part", shown(&written)).arg("found", "?"),
+            );
         }
     }
 
@@ -388,7 +405,9 @@ impl<'a> Inspection<'a, '_> {
             Err(error) => {
                 let detail = office::damage(error)?;
                 let written = self.package.written_name(part);
-                self.facts.push(Signal::new("office-part-damaged").at(Place::part(written.as_str())).arg("part", shown(&written)).arg("detail", detail));
+                self.facts.push(
+                    Signal::new("office-part-damaged").at(Place::part(written.as_str())).arg("part", shown(&written)).arg("detail", detail),
+                );
                 Ok(Read::Damaged)
             }
         }

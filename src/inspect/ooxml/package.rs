@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::inspect::Context;
 use crate::inspect::budget::{Budget, ReadError};
 use crate::inspect::xml::{self, Node, XmlError};
-use crate::inspect::zip_index::{ZipIndex, ZipEntry};
-use crate::inspect::Context;
+use crate::inspect::zip_index::{ZipEntry, ZipIndex};
 
 /// Name of the part that gives every other its type (§7.3.7).
 pub const CONTENT_TYPES: &str = "[content_types].xml";
@@ -69,7 +69,11 @@ fn percent_decode(name: &str) -> String {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while let Some(&b) = bytes.get(i) {
-        let code = (b == b'%').then(|| bytes.get(i + 1..i + 3)).flatten().and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        let code = (b == b'%')
+            .then(|| bytes.get(i + 1..i + 3))
+            .flatten()
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
         decoded.push(code.unwrap_or(b));
         i += if code.is_some() { 3 } else { 1 };
     }
@@ -102,7 +106,8 @@ impl ContentTypes {
         let mut root = false;
         xml::walk(bytes, budget, |node, depth| {
             let Node::Open(element) = node else { return };
-            let content_type = || element.attr("ContentType").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            let content_type =
+                || element.attr("ContentType").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
             match element.name() {
                 "Types" if depth == 1 => root = true,
                 "Override" => {

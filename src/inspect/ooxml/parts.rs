@@ -50,7 +50,14 @@ impl Role {
         }
         if content_type.contains("wordprocessingml") {
             return match () {
-                () if ends(".header+xml") || ends(".footer+xml") || ends(".footnotes+xml") || ends(".endnotes+xml") || ends(".document.glossary+xml") => Self::WordStory,
+                () if ends(".header+xml")
+                    || ends(".footer+xml")
+                    || ends(".footnotes+xml")
+                    || ends(".endnotes+xml")
+                    || ends(".document.glossary+xml") =>
+                {
+                    Self::WordStory
+                }
                 () if ends(".comments+xml") => Self::WordComments,
                 () => Self::Other,
             };
@@ -94,7 +101,10 @@ fn check_root(element: &Element<'_>, expected: &str, vocabulary: &str, written: 
     let namespace = element.own_namespace().unwrap_or_default();
     if element.name() != expected || !namespace.contains(vocabulary) {
         inspection.facts.push(
-            Signal::new("office-main-part-invalid").at(Place::part(written)).arg("part", shown(written)).arg("found", shown(element.name())),
+            Signal::new("office-main-part-invalid")
+                .at(Place::part(written))
+                .arg("part", shown(written))
+                .arg("found", shown(element.name())),
         );
     }
 }
@@ -200,6 +210,15 @@ fn slide(reader: &mut XmlReader<'_>, role: Role, name: &str, written: &str, insp
                 "Fallback" => fallback += 1,
                 "br" if fallback == 0 => sink.push(" ", inspection.ctx, inspection.facts),
                 "cm" if role == Role::SlideComments => comments += 1,
+                "hlinkClick" | "hlinkHover"
+                    if element.attr("action").is_some_and(|a| a.to_ascii_lowercase().starts_with("ppaction://program")) =>
+                {
+                    let id = element.attr_prefixed("id").unwrap_or_default();
+                    let program =
+                        inspection.relationships.iter().find(|r| r.id == id && r.source == name).map_or("", |r| r.target.as_str());
+                    let signal = Signal::new("office-launch").at(Place { page, ..Place::part(written) }).arg("target", shown(program));
+                    inspection.facts.push(signal);
+                }
                 _ => {}
             },
             Node::Close(end) => match end.name() {
@@ -331,7 +350,8 @@ fn simple(reader: &mut XmlReader<'_>, role: Role, written: &str, inspection: &mu
         let place = || Place::part(written);
         match (role, element.name()) {
             (Role::ExternalLink, "ddeLink") => {
-                let command = format!("{} {}", element.attr("ddeService").unwrap_or_default(), element.attr("ddeTopic").unwrap_or_default());
+                let command =
+                    format!("{} {}", element.attr("ddeService").unwrap_or_default(), element.attr("ddeTopic").unwrap_or_default());
                 inspection.facts.push(Signal::new("office-dde").at(place()).arg("command", shown(&command)));
             }
             (Role::ExternalLink, "oleLink") => {
