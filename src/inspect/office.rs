@@ -133,11 +133,16 @@ const MAX_FIELD_DEPTH: usize = 64;
 const MAX_INSTRUCTION: usize = 4_096;
 
 impl Fields {
-    /// A field begins.
-    pub fn begin(&mut self) {
-        if self.open.len() < MAX_FIELD_DEPTH {
-            self.open.push((String::new(), false));
+    /// A field begins. Past the bound the outermost is judged and forgotten, so that no pile of fields
+    /// hides one.
+    pub fn begin(&mut self, part: &str, facts: &mut Facts) {
+        if self.open.len() >= MAX_FIELD_DEPTH {
+            let (instruction, in_result) = self.open.remove(0);
+            if !in_result {
+                record_field(&instruction, part, facts);
+            }
         }
+        self.open.push((String::new(), false));
     }
 
     /// Its result begins: what follows is shown, not executed.
@@ -169,7 +174,7 @@ impl Fields {
         if let Some((instruction, false)) = self.open.last_mut()
             && instruction.len() < MAX_INSTRUCTION
         {
-            instruction.push_str(text);
+            instruction.push_str(if instruction.is_empty() { text.trim_start() } else { text });
         }
     }
 
@@ -217,17 +222,17 @@ pub fn embedded(bytes: &[u8], part: &str, name: &str, quiet: bool, ctx: &mut Con
             Signal::new("office-embedded-object").at(Place::part(part)).arg("object", shown(&name)).arg("size_bytes", content.len() as u64),
         );
     }
-    inside(content, part, ctx, facts)
+    inside(content, part, quiet, ctx, facts)
 }
 
 /// Inspects an embedded office document for what acts when it is opened.
-fn inside(bytes: &[u8], part: &str, ctx: &mut Context, facts: &mut Facts) -> Result<(), Exceeded> {
+fn inside(bytes: &[u8], part: &str, quiet: bool, ctx: &mut Context, facts: &mut Facts) -> Result<(), Exceeded> {
     let is_zip = bytes.starts_with(b"PK\x03\x04");
     if !is_zip && !bytes.starts_with(&cfb::MAGIC) {
         return Ok(());
     }
     if ctx.depth + 1 >= ctx.budget.limits().max_depth {
-        return Err(Exceeded::Depth);
+        return if quiet { Ok(()) } else { Err(Exceeded::Depth) };
     }
     ctx.budget.member()?;
     ctx.depth += 1;
@@ -457,7 +462,7 @@ mod tests {
     fn a_field_split_over_runs_is_one_instruction() {
         let mut facts = Facts::default();
         let mut fields = Fields::default();
-        fields.begin();
+        fields.begin("p", &mut facts);
         fields.push(" DD");
         fields.push("EAUTO c:\\\\windows\\\\system32\\\\cmd.exe \"/k calc\" ");
         fields.separate("p", &mut facts);
@@ -465,6 +470,25 @@ mod tests {
         fields.end("p", &mut facts);
         assert_eq!(facts.signals.len(), 1);
         assert!(facts.has("office-dde"));
+    }
+
+    #[test]
+    fn a_pile_of_fields_or_of_spaces_hides_none() {
+        for hidden_at in [0, 150] {
+            let mut facts = Facts::default();
+            let mut fields = Fields::default();
+            for i in 0..200 {
+                fields.begin("p", &mut facts);
+                if i == hidden_at {
+                    for _ in 0..1_000 {
+                        fields.push("          ");
+                    }
+                    fields.push("DDE cmd");
+                }
+            }
+            fields.finish("p", &mut facts);
+            assert!(facts.has("office-dde"), "{hidden_at}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub const MAX_DEPTH: usize = 1_024;
 const MAX_ATTRIBUTES: usize = 4_096;
 
 /// Namespace prefixes in scope at once.
-const MAX_PREFIXES: usize = 4_096;
+const MAX_PREFIXES: usize = 1_024;
 
 /// How many nodes are read between two looks at the CPU clock.
 const NODES_PER_TICK: u32 = 512;
@@ -279,7 +279,7 @@ impl<'a> XmlReader<'a> {
             let first = !std::mem::replace(&mut self.started, true);
             match event {
                 Event::Start(start) | Event::Empty(start) => {
-                    self.open(&start)?;
+                    self.open(&start, budget)?;
                     return Ok(Some(Node::Open(Element(start))));
                 }
                 Event::End(end) => {
@@ -329,7 +329,7 @@ impl<'a> XmlReader<'a> {
         }
     }
 
-    fn open(&mut self, start: &BytesStart<'_>) -> Result<(), XmlError> {
+    fn open(&mut self, start: &BytesStart<'_>, budget: &Budget) -> Result<(), XmlError> {
         if self.depth == 0 && self.root_closed {
             return Err(self.wrong("second root element"));
         }
@@ -363,6 +363,9 @@ impl<'a> XmlReader<'a> {
                 self.prefixes.push((self.depth, declared.to_owned()));
             }
             names.push(attribute.key.0);
+        }
+        if names.len() > 64 {
+            budget.tick()?;
         }
         let twice = if names.len() <= 16 {
             names.iter().enumerate().any(|(i, n)| names.iter().skip(i + 1).any(|m| m == n))

@@ -181,6 +181,7 @@ impl Inspection<'_> {
 
     fn parts(&mut self, zip: &ZipIndex<'_>, manifest: &Manifest) -> Result<(), Exceeded> {
         for (path, media_type) in &manifest.files {
+            self.ctx.budget.tick()?;
             // Charts and formulas are parts of the page; a whole document inside another is an object.
             let is_document = matches!(format_of_media_type(media_type), Some(Format::Odt | Format::Ods | Format::Odp | Format::Odg));
             if is_document && path.ends_with('/') && path != "/" {

@@ -17,6 +17,9 @@ const MAX_REGULAR_SECTOR: u32 = 0xFFFF_FFFA;
 const END_OF_CHAIN: u32 = 0xFFFF_FFFE;
 const NO_STREAM: u32 = 0xFFFF_FFFF;
 
+/// Directory entries that are read; the busiest honest files hold a few thousand.
+const MAX_ENTRIES: usize = 65_536;
+
 const HEADER_LEN: usize = 512;
 const DIRECTORY_ENTRY_LEN: usize = 128;
 const MINI_SECTOR_SHIFT: u32 = 6;
@@ -238,6 +241,10 @@ impl<'a> CompoundFile<'a> {
         // (entry, path of the storage that holds it, its depth)
         let mut pending = vec![(u32_at(root, 76).unwrap_or(NO_STREAM), String::new(), 0usize)];
         while let Some((number, parent, depth)) = pending.pop() {
+            if self.entries.len() >= MAX_ENTRIES {
+                self.broken_tree = true;
+                break;
+            }
             if number == NO_STREAM {
                 continue;
             }

@@ -145,7 +145,7 @@ impl Text {
             let (run, marked) = rest.split_at(at);
             self.run(run, ctx, facts);
             match marked.as_bytes().first() {
-                Some(0x13) => self.fields.begin(),
+                Some(0x13) => self.fields.begin(STREAM, facts),
                 Some(0x14) => self.fields.separate(STREAM, facts),
                 Some(0x15) => self.fields.end(STREAM, facts),
                 Some(0x01 | 0x08) => self.pictures = self.pictures.saturating_add(1),

@@ -176,6 +176,7 @@ fn encrypted_package(file: &CompoundFile<'_>, ctx: &mut Context, facts: &mut Fac
 fn storages(file: &CompoundFile<'_>, ctx: &mut Context, facts: &mut Facts) -> Result<(), Exceeded> {
     let mut projects = BTreeSet::new();
     for entry in file.entries.iter().filter(|e| e.is_stream) {
+        ctx.budget.tick()?;
         let (parent, grandparent) = parents(&entry.path);
         let is_vba = entry.name.eq_ignore_ascii_case("_VBA_PROJECT")
             || (entry.name.eq_ignore_ascii_case("dir")
@@ -183,10 +184,10 @@ fn storages(file: &CompoundFile<'_>, ctx: &mut Context, facts: &mut Facts) -> Re
         if is_vba && projects.insert(if grandparent.is_empty() { parent } else { grandparent }) {
             facts.push(Signal::new("office-macro-vba").at(Place::part(grandparent_or(parent, grandparent))));
         }
-        if entry.name == "Ctls" || entry.name.eq_ignore_ascii_case("\u{3}OCXNAME") || entry.name.eq_ignore_ascii_case("\u{3}OCXDATA") {
-            if !facts.has("office-activex") {
-                facts.push(Signal::new("office-activex").at(Place::part(entry.path.as_str())));
-            }
+        let is_control =
+            entry.name == "Ctls" || entry.name.eq_ignore_ascii_case("\u{3}OCXNAME") || entry.name.eq_ignore_ascii_case("\u{3}OCXDATA");
+        if is_control && !facts.has("office-activex") {
+            facts.push(Signal::new("office-activex").at(Place::part(entry.path.as_str())));
         }
     }
     for entry in &file.entries {

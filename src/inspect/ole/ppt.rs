@@ -16,6 +16,7 @@ use crate::model::facts::OfficeFacts;
 use crate::model::{Facts, Place, Signal};
 
 const STREAM: &str = "PowerPoint Document";
+const DUAL_STORAGE: &str = "PP97_DUALSTORAGE";
 
 // Record types (§2.13.24).
 const DOCUMENT: u16 = 0x03E8;
@@ -64,9 +65,11 @@ fn record(bytes: &[u8], at: usize, limit: usize) -> Option<Record> {
 
 /// Reads the presentation; whether it can be read.
 pub fn inspect(file: &CompoundFile<'_>, detail: &mut OfficeFacts, ctx: &mut Context, facts: &mut Facts) -> Result<bool, Exceeded> {
-    let Some(entry) = file.stream(STREAM) else { return Ok(powerpoint_4(file, facts)) };
+    // A file for PowerPoint 95 and 97 at once keeps the newer one in a storage.
+    let folder = if file.entry(DUAL_STORAGE).is_some() { format!("{DUAL_STORAGE}/") } else { String::new() };
+    let Some(entry) = file.stream(&format!("{folder}{STREAM}")) else { return Ok(powerpoint_4(file, facts)) };
     let bytes = file.read(entry).0;
-    let Some(user) = file.stream("Current User").map(|e| file.read(e).0) else {
+    let Some(user) = file.stream(&format!("{folder}Current User")).map(|e| file.read(e).0) else {
         return Ok(powerpoint_95(file, &bytes, facts));
     };
     if u16_at(&user, 2) != Some(CURRENT_USER) || u32_at(&user, 8).is_none() {

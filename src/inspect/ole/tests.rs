@@ -48,7 +48,7 @@ fn word(text: &[u8], flags: u16) -> Vec<(&'static str, Vec<u8>)> {
     clx.extend_from_slice(&0u32.to_le_bytes());
     clx.extend_from_slice(&(text.len() as u32).to_le_bytes());
     clx.extend_from_slice(&[0, 0]);
-    clx.extend_from_slice(&(0x4000_0000u32 | TEXT_AT * 2).to_le_bytes());
+    clx.extend_from_slice(&(0x4000_0000u32 | (TEXT_AT * 2)).to_le_bytes());
     clx.extend_from_slice(&[0, 0]);
     stream[0x01A2..0x01A6].copy_from_slice(&0u32.to_le_bytes());
     stream[0x01A6..0x01AA].copy_from_slice(&(clx.len() as u32).to_le_bytes());
@@ -224,7 +224,7 @@ fn presentation(token: u32, slide: &[u8], in_document: &[u8]) -> Vec<(&'static s
     let slide = atom(0x000F, 0x03EE, slide);
     let slide_at = document.len() as u32;
     let directory_at = slide_at + slide.len() as u32;
-    let directory = atom(0, 0x1772, &[(1u32 | 2 << 20).to_le_bytes(), 0u32.to_le_bytes(), slide_at.to_le_bytes()].concat());
+    let directory = atom(0, 0x1772, &[(1u32 | (2 << 20)).to_le_bytes(), 0u32.to_le_bytes(), slide_at.to_le_bytes()].concat());
     let edit_at = directory_at + directory.len() as u32;
     let edit = atom(0, 0x0FF5, &[0u32, 0, 0, directory_at, 1, 3, 0].map(u32::to_le_bytes).concat());
     let user = atom(0, 0x0FF6, &[20u32, token, edit_at].map(u32::to_le_bytes).concat());

@@ -19,8 +19,6 @@ const UNKNOWN_FROM: u16 = 0x1100;
 
 const SUBSTREAM_MACRO: u16 = 0x0040;
 
-/// Sheets whose substream is looked at; Excel is limited by memory only, honest files stay far below.
-const MAX_SHEETS: usize = 4_096;
 /// Records between two looks at the clock.
 const RECORDS_PER_TICK: usize = 1_024;
 
@@ -107,7 +105,7 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
                 );
                 return Ok(false);
             }
-            BOUNDSHEET if sheets.len() < MAX_SHEETS => sheets.extend(bound_sheet(&record, version)),
+            BOUNDSHEET => sheets.extend(bound_sheet(&record, version)),
             SUPBOOK => external_book(&record, name, facts),
             EXTERNSHEET if version == 5 => external_sheet(&record, name, facts),
             DCONN => facts.push(

@@ -134,8 +134,7 @@ impl<'a> Inspection<'a, '_> {
             facts,
         };
         let readable = inspection.read_structure()?;
-        inspection.judge_relationships();
-        let finished = inspection.read_parts();
+        let finished = inspection.judge_relationships().and_then(|()| inspection.read_parts());
         let Inspection { office, objects, facts, .. } = inspection;
         if !matches!(facts.format, Some(Format::Xlsx | Format::Xlsm | Format::Xltx | Format::Xlsb | Format::Opc)) {
             if readable && office.chars == 0 && office.images == 0 && objects == 0 && !has_damage(facts) && finished.is_ok() {
@@ -220,13 +219,14 @@ impl<'a> Inspection<'a, '_> {
     }
 
     /// What relationships alone tell: missing targets, links, macros, controls.
-    fn judge_relationships(&mut self) {
+    fn judge_relationships(&mut self) -> Result<(), Exceeded> {
         let core = self.relationships.iter().filter(|r| r.source.is_empty() && r.kind == "core-properties").count();
         if core > 1 {
             self.facts.push(Signal::new("office-package-invalid").at(Place::part("_rels/.rels")).arg("detail", "core-properties × 2"));
         }
         let mut unresolved = BTreeSet::new();
         for relationship in std::mem::take(&mut self.relationships) {
+            self.ctx.budget.tick()?;
             if relationship.external {
                 self.judge_external(&relationship);
             } else if let Some(part) = relationship.part() {
@@ -243,6 +243,7 @@ impl<'a> Inspection<'a, '_> {
             }
             self.relationships.push(relationship);
         }
+        Ok(())
     }
 
     fn judge_external(&mut self, relationship: &Relationship) {
@@ -280,16 +281,12 @@ impl<'a> Inspection<'a, '_> {
         let place = || Place::part(written.as_str());
         match relationship.kind.as_str() {
             "aFChunk" => self.facts.push(Signal::new("office-imported-chunk").at(place()).arg("part", shown(&written))),
-            "webextension" | "webextensiontaskpanes" => {
-                if !self.facts.has("office-web-extension") {
-                    self.facts.push(Signal::new("office-web-extension").at(place()));
-                }
+            "webextension" | "webextensiontaskpanes" if !self.facts.has("office-web-extension") => {
+                self.facts.push(Signal::new("office-web-extension").at(place()));
             }
             // A control that is not a form control of the sheet itself (`ctrlProp`).
-            "control" | "activeXControlBinary" => {
-                if !self.facts.has("office-activex") {
-                    self.facts.push(Signal::new("office-activex").at(place()));
-                }
+            "control" | "activeXControlBinary" if !self.facts.has("office-activex") => {
+                self.facts.push(Signal::new("office-activex").at(place()));
             }
             _ => {}
         }

@@ -147,7 +147,7 @@ fn word(reader: &mut XmlReader<'_>, role: Role, written: &str, inspection: &mut 
                         }
                     }
                     "fldChar" => match element.attr("fldCharType").as_deref() {
-                        Some("begin") => fields.begin(),
+                        Some("begin") => fields.begin(written, inspection.facts),
                         Some("separate") => fields.separate(written, inspection.facts),
                         Some("end") => fields.end(written, inspection.facts),
                         _ => {}
@@ -254,6 +254,7 @@ fn presentation(reader: &mut XmlReader<'_>, name: &str, written: &str, inspectio
         }
     }
     for (i, id) in ids.iter().enumerate() {
+        inspection.ctx.budget.tick()?;
         let page = u32::try_from(i + 1).unwrap_or(u32::MAX);
         if let Some(part) = target_of(id, name, inspection) {
             let notes = inspection.relationships.iter().find(|r| r.source == part && r.kind == "notesSlide").and_then(Relationship::part);
@@ -283,6 +284,7 @@ fn workbook(reader: &mut XmlReader<'_>, name: &str, written: &str, inspection: &
         }
     }
     for (sheet, id) in sheets {
+        inspection.ctx.budget.tick()?;
         if target_of(&id, name, inspection).is_none() {
             inspection.missing(&format!("« {sheet} » ({id})"));
         }
@@ -362,10 +364,8 @@ fn simple(reader: &mut XmlReader<'_>, role: Role, written: &str, inspection: &mu
                 let target = element.attr("name").unwrap_or_default();
                 inspection.facts.push(Signal::new("office-data-connection").at(place()).arg("target", shown(&target)));
             }
-            (Role::CustomUi, "customUI") => {
-                if element.attr("onLoad").is_some() {
-                    inspection.facts.push(Signal::new("office-custom-ui").at(place()));
-                }
+            (Role::CustomUi, "customUI") if element.attr("onLoad").is_some() => {
+                inspection.facts.push(Signal::new("office-custom-ui").at(place()));
             }
             _ => {}
         }
