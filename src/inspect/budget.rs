@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Facts, Signal};
 
 /// What one item may cost. Configuration `[inspect]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes that may come out of compressed streams, over the whole recursion.

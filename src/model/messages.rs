@@ -41,6 +41,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("media.toml", include_str!("messages/media.toml")),
     ("office.toml", include_str!("messages/office.toml")),
     ("pdf.toml", include_str!("messages/pdf.toml")),
+    ("rules.toml", include_str!("messages/rules.toml")),
     ("sandbox.toml", include_str!("messages/sandbox.toml")),
     ("sheet.toml", include_str!("messages/sheet.toml")),
     ("submission.toml", include_str!("messages/submission.toml")),
@@ -105,7 +106,7 @@ pub fn bytes(n: i64, lang: Lang) -> String {
     let digits = n.unsigned_abs().to_string();
     let mut grouped = String::new();
     for (i, d) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             grouped.push(match lang {
                 Lang::Fr => '\u{202F}',
                 Lang::En => ',',

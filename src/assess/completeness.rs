@@ -1,0 +1,350 @@
+//! What is expected against what was deposited: slots, proofs, counts, duplicates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::report::{ChapterReport, ItemReport, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
+use crate::model::submission::{FiledUnder, Item, Stage, Submission};
+use crate::model::{Signal, Text, Verdict};
+use crate::pipeline::catalogue::Preuve;
+use crate::pipeline::{Loaded, Slot, ids};
+
+use super::file_rules::FileRules;
+use super::policy::{self, Severities};
+
+/// What this submission is expected to hold.
+pub struct Expected<'a> {
+    loaded: &'a Loaded,
+    stage: &'a Stage,
+    /// Applicable proofs of the stage, in catalogue order.
+    preuves: Vec<&'a Preuve>,
+    /// Position in the catalogue by canonical id, whole catalogue.
+    catalogue: BTreeMap<String, usize>,
+    applicable: BTreeSet<String>,
+}
+
+impl<'a> Expected<'a> {
+    /// Works out what applies to this candidature at this stage.
+    pub fn new(loaded: &'a Loaded, submission: &'a Submission) -> Self {
+        let applicable = loaded.applicable(&submission.candidature);
+        let catalogue = loaded.catalogue.preuves.iter().enumerate().map(|(n, p)| (p.id.clone(), n)).collect();
+        let of_stage = |p: &&Preuve| match &submission.stage {
+            Stage::Eligibility => false,
+            Stage::Chapter { chapter } => p.chapter == *chapter,
+            Stage::Dossier => true,
+        };
+        let ids = applicable.iter().map(|p| p.id.clone()).collect();
+        Self { loaded, stage: &submission.stage, preuves: applicable.into_iter().filter(of_stage).collect(), catalogue, applicable: ids }
+    }
+
+    /// Severities of the pipeline.
+    pub fn severities(&self) -> &'a Severities {
+        &self.loaded.pipeline.severities
+    }
+
+    fn slot(&self, filed: &FiledUnder) -> Option<&'a Slot> {
+        match filed {
+            FiledUnder::Slot(id) => self.loaded.pipeline.slot(id),
+            FiledUnder::Preuve(_) => None,
+        }
+    }
+
+    fn preuve(&self, filed: &FiledUnder) -> Option<&'a Preuve> {
+        match filed {
+            FiledUnder::Preuve(id) => {
+                let canonical = ids::canonical(id)?;
+                self.catalogue.get(&canonical).map(|n| &self.loaded.catalogue.preuves[*n])
+            }
+            FiledUnder::Slot(_) => None,
+        }
+    }
+
+    /// The place in the pipeline's own spelling.
+    pub fn canonical(&self, filed: &FiledUnder) -> FiledUnder {
+        match filed {
+            FiledUnder::Preuve(id) => FiledUnder::Preuve(ids::canonical(id).unwrap_or_else(|| id.clone())),
+            FiledUnder::Slot(id) => FiledUnder::Slot(id.clone()),
+        }
+    }
+
+    /// What is accepted there; `None` for a place that does not exist.
+    pub fn file_rules(&self, filed: &FiledUnder) -> Option<FileRules<'a>> {
+        let pipeline = &self.loaded.pipeline;
+        match filed {
+            FiledUnder::Slot(_) => {
+                let slot = self.slot(filed)?;
+                Some(slot_rules(self.loaded, slot)?)
+            }
+            FiledUnder::Preuve(_) => Some(FileRules {
+                max_size: pipeline.preuves.max_size,
+                bytes_per_mo: pipeline.bytes_per_mo,
+                formats: pipeline.format_set(&pipeline.preuves.formats)?,
+                overflow: None,
+                members_follow: false,
+            }),
+        }
+    }
+
+    /// Whether a link may be filed there.
+    pub fn accepts_links(&self, filed: &FiledUnder) -> bool {
+        matches!(filed, FiledUnder::Preuve(_)) && self.loaded.pipeline.preuves.links
+    }
+
+    /// What is wrong with where an item is filed.
+    pub fn filing(&self, item: &Item) -> Vec<Signal> {
+        match &item.filed_under {
+            FiledUnder::Slot(id) => match self.loaded.pipeline.slot(id) {
+                None => {
+                    let known: Vec<_> = self.loaded.pipeline.slots.iter().map(|s| s.id.as_str()).collect();
+                    vec![Signal::new("slot-unknown").arg("slot", id.as_str()).arg("known", known.join(", "))]
+                }
+                Some(_) if matches!(self.stage, Stage::Chapter { .. }) => vec![Signal::new("item-other-stage").arg("place", id.as_str())],
+                Some(_) => Vec::new(),
+            },
+            FiledUnder::Preuve(id) if id.is_empty() => vec![Signal::new("item-unfiled")],
+            FiledUnder::Preuve(id) => match self.preuve(&item.filed_under) {
+                None => {
+                    let canonical = ids::canonical(id).unwrap_or_else(|| id.clone());
+                    let near = nearest(&canonical, self.catalogue.keys());
+                    vec![Signal::new("preuve-unknown").arg("preuve", id.as_str()).arg("nearest", near.unwrap_or("—"))]
+                }
+                Some(preuve) => self.filing_of_preuve(preuve),
+            },
+        }
+    }
+
+    fn filing_of_preuve(&self, preuve: &Preuve) -> Vec<Signal> {
+        if !self.applicable.contains(&preuve.id) {
+            return vec![
+                Signal::new("preuve-not-applicable")
+                    .arg("preuve", preuve.id.as_str())
+                    .arg("profiles", preuve.profiles.join(", "))
+                    .arg("perimetre", preuve.perimetre.as_str()),
+            ];
+        }
+        match self.stage {
+            Stage::Chapter { chapter } if preuve.chapter != *chapter => {
+                vec![Signal::new("preuve-other-chapter").arg("preuve", preuve.id.as_str()).arg("chapter", preuve.chapter.as_str())]
+            }
+            Stage::Eligibility => vec![Signal::new("item-other-stage").arg("place", preuve.id.as_str())],
+            Stage::Chapter { .. } | Stage::Dossier => Vec::new(),
+        }
+    }
+
+    /// Slots first, then proofs in catalogue order, then what is unknown; within one place by item id.
+    pub fn display_order(&self, filed: &FiledUnder, id: &str) -> (u8, usize, String, String) {
+        match filed {
+            FiledUnder::Slot(slot) => {
+                let position = self.loaded.pipeline.slots.iter().position(|s| s.id == *slot).unwrap_or(usize::MAX);
+                (0, position, slot.clone(), id.to_owned())
+            }
+            FiledUnder::Preuve(preuve) => match self.catalogue.get(preuve) {
+                Some(position) => (1, *position, String::new(), id.to_owned()),
+                None => (2, 0, preuve.clone(), id.to_owned()),
+            },
+        }
+    }
+
+    /// What is expected and absent, and what is too many.
+    pub fn missing(&self, items: &[ItemReport]) -> Vec<Signal> {
+        let mut out = Vec::new();
+        if !matches!(self.stage, Stage::Chapter { .. }) {
+            for slot in &self.loaded.pipeline.slots {
+                let count = items.iter().filter(|i| i.filed_under == FiledUnder::Slot(slot.id.clone())).count();
+                if count == 0 && slot.required {
+                    out.push(Signal::new("slot-missing").arg("title_fr", slot.title.fr.as_str()).arg("title_en", slot.title.en.as_str()));
+                }
+                if count > slot.max_files as usize {
+                    let zip = if slot.overflow_formats.is_some() { "zip" } else { "—" };
+                    out.push(
+                        Signal::new("slot-too-many-files")
+                            .arg("title_fr", slot.title.fr.as_str())
+                            .arg("title_en", slot.title.en.as_str())
+                            .arg("count", count)
+                            .arg("limit", slot.max_files)
+                            .arg("overflow", zip),
+                    );
+                }
+            }
+        }
+        for preuve in &self.preuves {
+            let count = items.iter().filter(|i| i.filed_under == FiledUnder::Preuve(preuve.id.clone())).count();
+            if count == 0 {
+                let signal = if preuve.conditional { Signal::new("preuve-missing-conditional") } else { Signal::new("preuve-missing") };
+                out.push(
+                    signal
+                        .arg("preuve", preuve.id.as_str())
+                        .arg("exigence", preuve.exigence.as_str())
+                        .arg("chapter", preuve.chapter.as_str())
+                        .arg("title", preuve.title.as_str()),
+                );
+            }
+            if count > self.loaded.pipeline.preuves.max_items as usize {
+                out.push(
+                    Signal::new("preuve-too-many-items")
+                        .arg("preuve", preuve.id.as_str())
+                        .arg("count", count)
+                        .arg("limit", self.loaded.pipeline.preuves.max_items),
+                );
+            }
+        }
+        out
+    }
+
+    /// One line per applicable proof.
+    pub fn preuve_reports(&self, items: &[ItemReport]) -> Vec<PreuveReport> {
+        self.preuves
+            .iter()
+            .map(|p| {
+                let here: Vec<&ItemReport> = items.iter().filter(|i| i.filed_under == FiledUnder::Preuve(p.id.clone())).collect();
+                PreuveReport {
+                    id: p.id.clone(),
+                    title: p.title.clone(),
+                    chapter: p.chapter.clone(),
+                    exigence: p.exigence.clone(),
+                    exigence_title: p.exigence_title.clone(),
+                    scenario: p.scenario.clone(),
+                    scenario_title: p.scenario_title.clone(),
+                    criticite: p.criticite.clone(),
+                    conditional: p.conditional,
+                    verdict: worst(&here),
+                    items: here.iter().map(|i| i.id.clone()).collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// « 81/81 » by chapter.
+    pub fn chapter_reports(&self, preuves: &[PreuveReport], _items: &[ItemReport]) -> Vec<ChapterReport> {
+        let known = self.loaded.pipeline.chapters.iter().map(|c| (c.id.clone(), c.title.clone()));
+        let mut unknown: BTreeMap<String, Text> = preuves
+            .iter()
+            .filter(|p| self.loaded.pipeline.chapter(&p.chapter).is_none())
+            .map(|p| (p.chapter.clone(), Text::new(p.chapter.clone(), p.chapter.clone())))
+            .collect();
+        known
+            .chain(std::mem::take(&mut unknown))
+            .filter_map(|(id, title)| {
+                let here: Vec<_> = preuves.iter().filter(|p| p.chapter == id).collect();
+                let with = |v: Verdict| count(here.iter().filter(|p| p.verdict == Some(v)).count());
+                (!here.is_empty()).then(|| ChapterReport {
+                    id,
+                    title,
+                    expected: count(here.len()),
+                    provided: count(here.iter().filter(|p| !p.items.is_empty()).count()),
+                    rejected: with(Verdict::Rejected),
+                    warned: with(Verdict::AcceptedWithWarnings),
+                    undetermined: with(Verdict::Undetermined),
+                })
+            })
+            .collect()
+    }
+
+    /// One line per eligibility slot.
+    pub fn slot_reports(&self, items: &[ItemReport]) -> Vec<SlotReport> {
+        if matches!(self.stage, Stage::Chapter { .. }) {
+            return Vec::new();
+        }
+        let slots = self.loaded.pipeline.slots.iter();
+        slots
+            .map(|slot| {
+                let here: Vec<&ItemReport> = items.iter().filter(|i| i.filed_under == FiledUnder::Slot(slot.id.clone())).collect();
+                SlotReport {
+                    id: slot.id.clone(),
+                    title: slot.title.clone(),
+                    required: slot.required,
+                    verdict: worst(&here),
+                    items: here.iter().map(|i| i.id.clone()).collect(),
+                }
+            })
+            .collect()
+    }
+}
+
+/// What a slot accepts; `None` when it names a format set that does not exist (refused at load).
+pub fn slot_rules<'a>(loaded: &'a Loaded, slot: &'a Slot) -> Option<FileRules<'a>> {
+    let pipeline = &loaded.pipeline;
+    Some(FileRules {
+        max_size: slot.max_size,
+        bytes_per_mo: pipeline.bytes_per_mo,
+        formats: pipeline.format_set(&slot.formats)?,
+        overflow: slot.overflow_formats.as_ref().and_then(|name| pipeline.format_set(name)),
+        members_follow: true,
+    })
+}
+
+/// Marks items that hold the same bytes.
+pub fn duplicates(expected: &Expected<'_>, items: &mut [ItemReport]) {
+    let mut by_digest: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (n, item) in items.iter().enumerate() {
+        if let (Some(digest), Some(1..)) = (&item.sha256, item.size) {
+            by_digest.entry(digest.clone()).or_default().push(n);
+        }
+    }
+    for same in by_digest.into_values().filter(|same| same.len() > 1) {
+        for &n in &same {
+            let here = &items[n].filed_under;
+            let elsewhere: Vec<String> =
+                same.iter().filter(|o| **o != n && items[**o].filed_under != *here).map(|o| place_name(&items[*o].filed_under)).collect();
+            let signal = if elsewhere.is_empty() {
+                let other = same.iter().find(|o| **o != n).map_or("", |o| items[*o].name.as_str());
+                Signal::new("duplicate-in-place").arg("other", other)
+            } else {
+                let mut elsewhere = elsewhere;
+                elsewhere.sort();
+                elsewhere.dedup();
+                let count = elsewhere.len();
+                elsewhere.truncate(8);
+                Signal::new("duplicate-elsewhere").arg("places", elsewhere.join(", ")).arg("count", count)
+            };
+            items[n].findings.extend(policy::finding(&signal, expected.severities()));
+        }
+    }
+}
+
+/// What the slots' readers found.
+#[derive(Debug, Default)]
+pub struct SlotReading {
+    /// About the submission as a whole.
+    pub signals: Vec<Signal>,
+    /// Rows of the obsolete-versions table.
+    pub obsolete_versions: Vec<ObsoleteRow>,
+    /// Topics of the documentation.
+    pub documentation: Vec<TopicMention>,
+}
+
+/// Reads the content of the slots that have a reader.
+pub fn read_slots(_expected: &Expected<'_>, _submission: &Submission, _items: &mut [ItemReport]) -> SlotReading {
+    SlotReading::default()
+}
+
+fn place_name(filed: &FiledUnder) -> String {
+    match filed {
+        FiledUnder::Slot(id) | FiledUnder::Preuve(id) => id.clone(),
+    }
+}
+
+/// The worst verdict of some items; `None` when there are none.
+fn worst(items: &[&ItemReport]) -> Option<Verdict> {
+    (!items.is_empty()).then(|| Verdict::of(items.iter().flat_map(|i| &i.findings).map(|f| f.severity)))
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// The known id closest to `id`, where one is close enough to be a slip of the finger.
+fn nearest<'k>(id: &str, known: impl Iterator<Item = &'k String>) -> Option<&'k str> {
+    known.map(|k| (strsim::levenshtein(id, k), k.as_str())).filter(|(d, _)| *d <= 2).min().map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_id_is_offered_only_for_a_slip_of_the_finger() {
+        let known = ["INS.02.01".to_owned(), "DMP/UX.10.01".to_owned()];
+        assert_eq!(nearest("INS.02.10", known.iter()), Some("INS.02.01"));
+        assert_eq!(nearest("MSS.07.03", known.iter()), None);
+    }
+}

@@ -1,0 +1,278 @@
+//! What a rule says of one file: name, declared type and content against each other and against the slot.
+
+use crate::model::facts::Facts;
+use crate::model::format::Family;
+use crate::model::text::is_unsafe_to_show;
+use crate::model::{Format, Place, Signal};
+use crate::pipeline::{FormatSet, SizeLimit};
+
+use super::Examined;
+
+/// What the sender declared of a file.
+#[derive(Debug)]
+pub struct Declared<'a> {
+    /// File name (untrusted).
+    pub name: &'a str,
+    /// Size, bytes.
+    pub size: Option<u64>,
+    /// Media type.
+    pub media_type: Option<&'a str>,
+    /// SHA-256, hex.
+    pub sha256: Option<&'a str>,
+}
+
+/// What a slot or a proof accepts.
+#[derive(Debug, Clone)]
+pub struct FileRules<'a> {
+    /// Largest file.
+    pub max_size: SizeLimit,
+    /// What « Mo » means, bytes.
+    pub bytes_per_mo: u64,
+    /// Accepted formats.
+    pub formats: &'a FormatSet,
+    /// Accepted as an archive of `formats` beyond the number of files.
+    pub overflow: Option<&'a FormatSet>,
+    /// Whether the members of an archive must be of `formats` too (eligibility slots).
+    pub members_follow: bool,
+}
+
+/// Longest file name that every common file system takes, bytes of UTF-8.
+const MAX_NAME_BYTES: usize = 255;
+
+/// The signals of one file.
+pub fn signals(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRules<'_>>) -> Vec<Signal> {
+    let mut out = Vec::new();
+    name(declared.name, &mut out);
+    if let (Some(said), Some(seen)) = (declared.size, looked.size)
+        && said != seen
+    {
+        out.push(Signal::new("file-size-differs").arg("declared_bytes", said).arg("received_bytes", seen));
+    }
+    if let (Some(said), Some(seen)) = (declared.sha256, &looked.sha256)
+        && !said.eq_ignore_ascii_case(seen)
+    {
+        out.push(Signal::new("file-digest-differs").arg("declared", said).arg("received", seen.as_str()));
+    }
+    if let (Some(rules), Some(size)) = (rules, looked.size)
+        && !rules.max_size.allows(size, rules.bytes_per_mo)
+    {
+        let signal = if rules.max_size.inclusive { Signal::new("file-too-big") } else { Signal::new("file-not-below-limit") };
+        out.push(
+            signal
+                .arg("size_bytes", size)
+                .arg("limit_bytes", rules.max_size.bytes(rules.bytes_per_mo))
+                .arg("limit_mo", rules.max_size.mo.to_string())
+                .arg("mo_bytes", rules.bytes_per_mo),
+        );
+    }
+    if let Some(facts) = &looked.facts {
+        extension(declared.name, facts, &mut out);
+        media_type(declared, facts, &mut out);
+        if let Some(rules) = rules {
+            accepted(facts, rules, &mut out);
+        }
+    }
+    out
+}
+
+fn name(name: &str, out: &mut Vec<Signal>) {
+    if name.chars().any(|c| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')) {
+        out.push(Signal::new("file-name-deceptive").arg("name", name));
+    } else if name.chars().any(is_unsafe_to_show) || name.contains(['/', '\\']) {
+        out.push(Signal::new("file-name-unsafe").arg("name", name));
+    }
+    if name.len() > MAX_NAME_BYTES {
+        out.push(Signal::new("file-name-too-long").arg("length", name.len()).arg("limit", MAX_NAME_BYTES));
+    }
+    match extension_of(name) {
+        None => out.push(Signal::new("file-no-extension").arg("name", name)),
+        // `facture.pdf.exe`: the only extension that counts starts a program.
+        Some(extension) if is_dangerous(&extension) => {
+            out.push(Signal::new("file-name-dangerous").arg("extension", extension.as_str()));
+        }
+        Some(_) => {}
+    }
+}
+
+/// The extension of a name, lower case; trailing dots and spaces do not count (Windows drops them).
+pub fn extension_of(name: &str) -> Option<String> {
+    let name = name.rsplit(['/', '\\']).next()?.trim_end_matches(['.', ' ']);
+    let (stem, extension) = name.rsplit_once('.')?;
+    (!stem.is_empty() && !extension.is_empty() && extension.len() <= 16).then(|| extension.to_lowercase())
+}
+
+fn is_dangerous(extension: &str) -> bool {
+    Format::from_extension(extension).any(Format::is_executable)
+        || matches!(
+            extension,
+            "hta" | "pif" | "cpl" | "reg" | "url" | "wsf" | "jse" | "vbe" | "msc" | "application" | "appx" | "scf" | "iso" | "img" | "vhd"
+        )
+}
+
+fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
+    let (Some(format), Some(extension)) = (facts.format, extension_of(name)) else { return };
+    if format.extensions().contains(&extension.as_str()) {
+        return;
+    }
+    let promised: Vec<Format> = Format::from_extension(&extension).collect();
+    if promised.is_empty() {
+        out.push(
+            Signal::new("file-extension-unknown")
+                .arg("extension", extension.as_str())
+                .arg("format", format.label())
+                .arg("usual", format.extensions()[0]),
+        );
+        return;
+    }
+    if promised.iter().any(|p| are_interchangeable(*p, format)) {
+        return;
+    }
+    let siblings = promised.iter().any(|p| are_siblings(*p, format));
+    let signal = if siblings { Signal::new("file-extension-sibling") } else { Signal::new("file-extension-mismatch") };
+    out.push(signal.arg("extension", extension.as_str()).arg("format", format.label()).arg("usual", format.extensions()[0]));
+}
+
+/// Every reader takes one for the other: the difference is a matter of taste.
+fn are_interchangeable(promised: Format, found: Format) -> bool {
+    let texts = [Format::Txt, Format::Csv];
+    let mp4s = [Format::Mp4, Format::F4v, Format::M4a];
+    (texts.contains(&promised) && texts.contains(&found)) || (mp4s.contains(&promised) && mp4s.contains(&found))
+}
+
+/// Common viewers open one under the other's name, but not all of them.
+fn are_siblings(promised: Format, found: Format) -> bool {
+    let base_media = [Format::Mp4, Format::Mov, Format::F4v, Format::M4a, Format::ThreeGp];
+    (promised.family() == Family::Image && found.family() == Family::Image)
+        || (base_media.contains(&promised) && base_media.contains(&found))
+}
+
+fn media_type(declared: &Declared<'_>, facts: &Facts, out: &mut Vec<Signal>) {
+    let (Some(said), Some(format)) = (declared.media_type, facts.format) else { return };
+    let said = said.split(';').next().unwrap_or(said).trim().to_ascii_lowercase();
+    // What browsers send when they do not know says nothing.
+    if matches!(said.as_str(), "" | "application/octet-stream" | "binary/octet-stream" | "application/x-download") {
+        return;
+    }
+    let fits = |f: Format| f.media_types().contains(&said.as_str());
+    if fits(format) || Format::ALL.iter().any(|f| fits(*f) && are_interchangeable(*f, format)) {
+        return;
+    }
+    // An encrypted document keeps the media type of what it holds.
+    if format == Format::OoxmlEncrypted && said.contains("officedocument") {
+        return;
+    }
+    out.push(Signal::new("file-media-type-mismatch").arg("declared", said).arg("format", format.label()));
+}
+
+fn accepted(facts: &Facts, rules: &FileRules<'_>, out: &mut Vec<Signal>) {
+    let Some(format) = facts.format else { return };
+    if format == Format::OoxmlEncrypted {
+        // What is inside cannot be told; « encrypted » says what to do.
+        return;
+    }
+    let is_overflow = rules.overflow.is_some_and(|set| accepts(set, format));
+    if accepts(rules.formats, format) || is_overflow {
+        // Nothing to say.
+    } else if rules.formats.unconfirmed.contains(&format) {
+        out.push(Signal::new("format-unconfirmed").arg("format", format.label()));
+    } else {
+        let accepted: Vec<_> = rules.formats.accepted.iter().chain(&rules.formats.unconfirmed).map(|f| f.extensions()[0]).collect();
+        out.push(Signal::new("format-not-accepted").arg("format", format.label()).arg("accepted", accepted.join(", ")));
+    }
+    if format == Format::Zip && (rules.members_follow || is_overflow) {
+        for member in facts.members() {
+            let Some(inner) = member.facts.as_deref() else { continue };
+            if let Some(found) = inner.format
+                && !accepts(rules.formats, found)
+                && !rules.formats.unconfirmed.contains(&found)
+                && found != Format::OoxmlEncrypted
+            {
+                out.push(Signal::new("archive-member-format").at(Place::member(&member.name)).arg("format", found.label()));
+            }
+        }
+    }
+}
+
+fn accepts(set: &FormatSet, format: Format) -> bool {
+    set.accepted.iter().any(|a| *a == format || are_interchangeable(*a, format) && *a != Format::M4a && format != Format::M4a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codes(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRules<'_>>) -> Vec<String> {
+        signals(declared, looked, rules).iter().map(|s| s.code.to_string()).collect()
+    }
+
+    fn named(name: &str) -> Declared<'_> {
+        Declared { name, size: None, media_type: None, sha256: None }
+    }
+
+    fn a(format: Format, size: u64) -> Examined {
+        Examined {
+            size: Some(size),
+            sha256: Some("ab".into()),
+            facts: Some(Facts { format: Some(format), ..Facts::of_size(size) }),
+            ..Examined::default()
+        }
+    }
+
+    fn pdf_below_15_mo(formats: &FormatSet) -> FileRules<'_> {
+        FileRules {
+            max_size: SizeLimit { mo: 15.0, inclusive: false },
+            bytes_per_mo: 1_000_000,
+            formats,
+            overflow: None,
+            members_follow: true,
+        }
+    }
+
+    #[test]
+    fn a_strict_limit_refuses_exactly_that_size_and_takes_one_byte_less() {
+        let formats = FormatSet { accepted: vec![Format::Pdf], unconfirmed: vec![] };
+        let rules = pdf_below_15_mo(&formats);
+        assert_eq!(codes(&named("a.pdf"), &a(Format::Pdf, 15_000_000), Some(&rules)), ["file-not-below-limit"]);
+        assert!(codes(&named("a.pdf"), &a(Format::Pdf, 14_999_999), Some(&rules)).is_empty());
+    }
+
+    #[test]
+    fn an_inclusive_limit_takes_exactly_that_size_and_refuses_one_byte_more() {
+        let formats = FormatSet { accepted: vec![Format::Pdf], unconfirmed: vec![] };
+        let rules = FileRules { max_size: SizeLimit { mo: 10.0, inclusive: true }, ..pdf_below_15_mo(&formats) };
+        assert!(codes(&named("a.pdf"), &a(Format::Pdf, 10_000_000), Some(&rules)).is_empty());
+        assert_eq!(codes(&named("a.pdf"), &a(Format::Pdf, 10_000_001), Some(&rules)), ["file-too-big"]);
+    }
+
+    #[test]
+    fn a_docx_named_pdf_is_mislabeled_and_a_png_named_jpg_is_a_sibling() {
+        assert_eq!(codes(&named("a.pdf"), &a(Format::Docx, 1), None), ["file-extension-mismatch"]);
+        assert_eq!(codes(&named("a.jpg"), &a(Format::Png, 1), None), ["file-extension-sibling"]);
+        assert!(codes(&named("a.JPEG"), &a(Format::Jpeg, 1), None).is_empty());
+        assert!(codes(&named("a.csv"), &a(Format::Txt, 1), None).is_empty());
+    }
+
+    #[test]
+    fn names_that_deceive_are_told() {
+        assert!(codes(&named("rapport\u{202e}fdp.exe"), &a(Format::Exe, 1), None).contains(&"file-name-deceptive".to_owned()));
+        assert!(codes(&named("facture.pdf.exe"), &a(Format::Exe, 1), None).contains(&"file-name-dangerous".to_owned()));
+        assert!(codes(&named("facture.pdf .. "), &a(Format::Pdf, 1), None).is_empty());
+        assert_eq!(codes(&named("capture"), &a(Format::Png, 1), None), ["file-no-extension"]);
+    }
+
+    #[test]
+    fn a_declared_digest_or_size_that_differs_is_told() {
+        let declared = Declared { name: "a.pdf", size: Some(2), media_type: Some("image/png"), sha256: Some("AB") };
+        assert_eq!(codes(&declared, &a(Format::Pdf, 1), None), ["file-size-differs", "file-media-type-mismatch"]);
+        let declared = Declared { name: "a.pdf", size: Some(1), media_type: Some("application/pdf; charset=binary"), sha256: Some("cd") };
+        assert_eq!(codes(&declared, &a(Format::Pdf, 1), None), ["file-digest-differs"]);
+    }
+
+    #[test]
+    fn unconfirmed_formats_get_a_notice_and_others_are_refused() {
+        let formats = FormatSet { accepted: vec![Format::Png], unconfirmed: vec![Format::Pdf] };
+        let rules = pdf_below_15_mo(&formats);
+        assert_eq!(codes(&named("a.pdf"), &a(Format::Pdf, 1), Some(&rules)), ["format-unconfirmed"]);
+        assert_eq!(codes(&named("a.gif"), &a(Format::Gif, 1), Some(&rules)), ["format-not-accepted"]);
+    }
+}

@@ -1,0 +1,209 @@
+//! Facts + pipeline + submission → findings → verdict. Pure: no file, no network, no clock.
+//!
+//! Goals:
+//! 1. Everything a rule says is said here, so that a changed rule is replayed over old facts.
+//! 2. A rule makes a [`Signal`]; [`policy`] alone turns signals into findings, applying the pipeline's
+//!    severities and the texts. Inspectors' signals and rules' signals take the same way.
+//! 3. The order of everything is derived from pipeline, catalogue and submission: same inputs, same report.
+
+pub mod completeness;
+pub mod file_rules;
+pub mod identity;
+pub mod policy;
+
+use std::collections::BTreeMap;
+
+use crate::model::facts::{Facts, INSPECTOR_VERSION};
+use crate::model::report::{ItemReport, PipelineRef, Report, SCHEMA, Totals};
+use crate::model::submission::{Content, FiledUnder, Item, Submission};
+use crate::model::{Signal, Verdict};
+use crate::pipeline::Loaded;
+use file_rules::{Declared, FileRules};
+
+/// Bumped whenever rules may say something else of the same facts; part of every outcome's identity.
+pub const RULES_VERSION: &str = "1";
+
+/// What is known of one item once it has been looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Examined {
+    /// SHA-256, hex.
+    pub sha256: Option<String>,
+    /// Size, bytes.
+    pub size: Option<u64>,
+    /// What the file is.
+    pub facts: Option<Facts>,
+    /// What is already known to be wrong before any rule: unreadable source, sandbox failure, Gazelle.
+    pub signals: Vec<Signal>,
+    /// Gazelle facts, for links.
+    pub gazelle: Option<serde_json::Value>,
+}
+
+/// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.
+pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>) -> Report {
+    let pipeline = &loaded.pipeline;
+    let expected = completeness::Expected::new(loaded, submission);
+    let mut totals = Totals::default();
+    let mut items: Vec<ItemReport> = Vec::new();
+    for (position, item) in submission.items.iter().enumerate() {
+        let nothing = Examined { signals: vec![Signal::new("item-not-examined")], ..Examined::default() };
+        let looked = examined.get(&item.id).unwrap_or(&nothing);
+        items.push(judge_item(&expected, submission, item, position, looked));
+    }
+    completeness::duplicates(&expected, &mut items);
+    let reading = completeness::read_slots(&expected, submission, &mut items);
+    for item in &mut items {
+        policy::settle(&mut item.findings);
+        item.verdict = Verdict::of(item.findings.iter().map(|f| f.severity));
+    }
+    items.sort_by_key(|item| expected.display_order(&item.filed_under, &item.id));
+
+    let mut signals = identity::signals(loaded, submission);
+    signals.extend(reading.signals);
+    signals.extend(expected.missing(&items));
+    let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, &pipeline.severities)).collect();
+    policy::settle(&mut findings);
+
+    for item in &items {
+        totals.items += 1;
+        totals.bytes += item.size.unwrap_or(0);
+        if item.link {
+            totals.links += 1;
+        } else {
+            totals.files += 1;
+        }
+        *totals.verdicts.entry(item.verdict.as_str().to_owned()).or_default() += 1;
+        item.findings.iter().for_each(|f| totals.count(f));
+    }
+    findings.iter().for_each(|f| totals.count(f));
+    let preuves = expected.preuve_reports(&items);
+    totals.preuves_expected = u32::try_from(preuves.len()).unwrap_or(u32::MAX);
+    totals.preuves_provided = u32::try_from(preuves.iter().filter(|p| !p.items.is_empty()).count()).unwrap_or(u32::MAX);
+    let verdict = Verdict::of(items.iter().flat_map(|i| &i.findings).chain(&findings).map(|f| f.severity));
+    let mut report = Report {
+        schema: SCHEMA.into(),
+        id: String::new(),
+        producer: format!("greffier {}, inspectors {INSPECTOR_VERSION}, rules {RULES_VERSION}", env!("CARGO_PKG_VERSION")),
+        pipeline: PipelineRef {
+            id: pipeline.id.clone(),
+            version: pipeline.version.clone(),
+            title: pipeline.title.clone(),
+            sha256: loaded.sha256.clone(),
+            catalogue_version: loaded.catalogue.version.clone(),
+            catalogue_source: loaded.catalogue.source.clone(),
+        },
+        candidature: submission.candidature.clone(),
+        stage: submission.stage.clone(),
+        revision: submission.revision,
+        submitted_at: submission.submitted_at.clone(),
+        verdict,
+        findings,
+        chapters: expected.chapter_reports(&preuves, &items),
+        slots: expected.slot_reports(&items),
+        preuves,
+        obsolete_versions: reading.obsolete_versions,
+        documentation: reading.documentation,
+        limitations: Vec::new(),
+        items,
+        totals,
+    };
+    report.id = derived_id(loaded, submission, examined);
+    report
+}
+
+fn judge_item(
+    expected: &completeness::Expected<'_>,
+    submission: &Submission,
+    item: &Item,
+    position: usize,
+    looked: &Examined,
+) -> ItemReport {
+    let mut signals = looked.signals.clone();
+    if submission.items[..position].iter().any(|other| other.id == item.id) {
+        signals.push(Signal::new("item-id-repeated").arg("id", item.id.as_str()));
+    }
+    signals.extend(expected.filing(item));
+    let filed_under = expected.canonical(&item.filed_under);
+    let (name, link) = match &item.content {
+        Content::File(file) => {
+            let rules = expected.file_rules(&item.filed_under);
+            let declared =
+                Declared { name: &file.name, size: file.size, media_type: file.media_type.as_deref(), sha256: file.sha256.as_deref() };
+            signals.extend(file_rules::signals(&declared, looked, rules.as_ref()));
+            (file.name.clone(), false)
+        }
+        Content::Link(link) => {
+            if !expected.accepts_links(&item.filed_under) {
+                signals.push(Signal::new("link-not-accepted"));
+            }
+            (crate::gazelle_redact(&link.url), true)
+        }
+    };
+    let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, expected.severities())).collect();
+    if let Some(facts) = &looked.facts {
+        findings.extend(policy::findings_of_facts(facts, expected.severities()));
+    }
+    ItemReport {
+        id: item.id.clone(),
+        filed_under,
+        name,
+        link,
+        sha256: looked.sha256.clone(),
+        size: looked.size,
+        verdict: Verdict::Accepted,
+        findings,
+        path: None,
+        facts: looked.facts.clone(),
+        gazelle: looked.gazelle.clone(),
+    }
+}
+
+/// Judges one loose file, without a candidature: what `greffier inspect` shows.
+pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>, severities: &policy::Severities) -> ItemReport {
+    let declared = Declared { name, size: None, media_type: None, sha256: None };
+    let mut signals = looked.signals.clone();
+    signals.extend(file_rules::signals(&declared, looked, rules));
+    let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, severities)).collect();
+    if let Some(facts) = &looked.facts {
+        findings.extend(policy::findings_of_facts(facts, severities));
+    }
+    policy::settle(&mut findings);
+    ItemReport {
+        id: name.to_owned(),
+        filed_under: FiledUnder::Slot(String::new()),
+        name: name.to_owned(),
+        link: false,
+        sha256: looked.sha256.clone(),
+        size: looked.size,
+        verdict: Verdict::of(findings.iter().map(|f| f.severity)),
+        findings,
+        path: None,
+        facts: looked.facts.clone(),
+        gazelle: None,
+    }
+}
+
+/// The id of an outcome: a digest over everything it follows from, in a fixed order. Two runs over the same
+/// inputs get the same id; any difference in rules, catalogue, bytes or facts gives another.
+fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>) -> String {
+    use sha2::{Digest as _, Sha256};
+    let mut hasher = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(SCHEMA.as_bytes());
+    field(env!("CARGO_PKG_VERSION").as_bytes());
+    field(INSPECTOR_VERSION.as_bytes());
+    field(RULES_VERSION.as_bytes());
+    field(loaded.sha256.as_bytes());
+    // A struct of plain values always serialises; an empty field would still be a distinct, stable input.
+    field(&serde_json::to_vec(submission).unwrap_or_default());
+    for (id, looked) in examined {
+        field(id.as_bytes());
+        field(looked.sha256.as_deref().unwrap_or("").as_bytes());
+        field(&serde_json::to_vec(&looked.facts).unwrap_or_default());
+        field(&serde_json::to_vec(&looked.signals).unwrap_or_default());
+        field(&serde_json::to_vec(&looked.gazelle).unwrap_or_default());
+    }
+    hex::encode(hasher.finalize())
+}

@@ -1,0 +1,120 @@
+//! From signals to findings: texts, category, and the severity that the pipeline gives.
+
+use std::collections::BTreeMap;
+
+use crate::model::facts::Facts;
+use crate::model::{Category, Code, Finding, Lang, Severity, Signal, Text, messages};
+use crate::pipeline::Policy;
+
+/// Severities that a pipeline sets, by code.
+pub type Severities = BTreeMap<String, Policy>;
+
+/// At most this many findings of one code are kept per item; the rest is counted in `more`.
+const MAX_FINDINGS_PER_CODE: usize = 20;
+
+/// The finding a signal makes; `None` where the pipeline ignores its code.
+pub fn finding(signal: &Signal, severities: &Severities) -> Option<Finding> {
+    let Some(message) = messages::get(&signal.code) else {
+        // Stored facts of another version may hold a code this one does not know. Never dropped in silence.
+        return Some(unknown_code(&signal.code));
+    };
+    let severity = match severities.get(signal.code.as_str()) {
+        // A technical failure stays one: a pipeline cannot declare it clean.
+        Some(policy) if message.severity != Severity::Fatal => policy.severity()?,
+        _ => message.severity,
+    };
+    let fill = |text: &Text| Text::new(messages::fill(&text.fr, &signal.args, Lang::Fr), messages::fill(&text.en, &signal.args, Lang::En));
+    Some(Finding {
+        code: signal.code.clone(),
+        severity,
+        category: message.category,
+        place: signal.place.clone(),
+        summary: message.summary.clone(),
+        reason: fill(&message.reason),
+        remedy: fill(&message.remedy),
+        args: signal.args.clone(),
+        more: signal.more,
+    })
+}
+
+/// The findings of a file and of everything inside it, places seen from outside.
+pub fn findings_of_facts(facts: &Facts, severities: &Severities) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = facts.signals.iter().filter_map(|s| finding(s, severities)).collect();
+    for member in facts.members() {
+        if let Some(inner) = &member.facts {
+            findings.extend(findings_of_facts(inner, severities).into_iter().map(|mut f| {
+                f.place = f.place.inside(&member.name);
+                f
+            }));
+        }
+    }
+    findings
+}
+
+/// Puts findings in reading order (heaviest first, then code, then as found), and folds floods of one code.
+pub fn settle(findings: &mut Vec<Finding>) {
+    findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.code.cmp(&b.code)));
+    let mut kept: Vec<Finding> = Vec::with_capacity(findings.len());
+    for finding in findings.drain(..) {
+        let same = kept.iter().rev().take_while(|k| k.code == finding.code && k.severity == finding.severity).count();
+        match kept.last_mut() {
+            Some(last) if same >= MAX_FINDINGS_PER_CODE => last.more += 1 + finding.more,
+            _ => kept.push(finding),
+        }
+    }
+    *findings = kept;
+}
+
+fn unknown_code(code: &Code) -> Finding {
+    Finding {
+        code: code.clone(),
+        severity: Severity::Fatal,
+        category: Category::Technical,
+        place: crate::model::Place::default(),
+        summary: Text::new("Constat d'une autre version", "Finding of another version"),
+        reason: Text::new(
+            format!("Le code « {code} » n'est pas connu de cette version de greffier."),
+            format!("The code “{code}” is not known to this version of greffier."),
+        ),
+        remedy: Text::new(
+            "Rien à corriger de votre côté : la vérification sera relancée.",
+            "Nothing to fix on your side: the check will be run again.",
+        ),
+        args: BTreeMap::new(),
+        more: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_sets_severities_but_cannot_silence_a_technical_failure() {
+        let severities = BTreeMap::from([
+            ("bomb-depth".to_owned(), Policy::Warning),
+            ("bomb-members".to_owned(), Policy::Ignore),
+            ("sandbox-wall".to_owned(), Policy::Ignore),
+        ]);
+        assert_eq!(finding(&Signal::new("bomb-depth"), &severities).unwrap().severity, Severity::Warning);
+        assert!(finding(&Signal::new("bomb-members"), &severities).is_none());
+        assert_eq!(finding(&Signal::new("sandbox-wall"), &severities).unwrap().severity, Severity::Fatal);
+    }
+
+    #[test]
+    fn an_unknown_code_is_a_technical_failure_not_silence() {
+        let found = finding(&Signal { code: Code::parse("from-the-future"), ..Signal::new("bomb-depth") }, &Severities::new()).unwrap();
+        assert_eq!(found.severity, Severity::Fatal);
+    }
+
+    #[test]
+    fn floods_are_folded_heaviest_first() {
+        let severities = Severities::new();
+        let mut findings: Vec<_> = (0..50).filter_map(|_| finding(&Signal::new("bomb-depth"), &severities)).collect();
+        findings.push(finding(&Signal::new("sandbox-wall"), &severities).unwrap());
+        settle(&mut findings);
+        assert_eq!(findings.len(), MAX_FINDINGS_PER_CODE + 1);
+        assert_eq!(findings[MAX_FINDINGS_PER_CODE - 1].more, 30);
+        assert_eq!(findings.last().unwrap().code.as_str(), "sandbox-wall");
+    }
+}

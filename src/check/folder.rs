@@ -1,0 +1,366 @@
+//! A folder on disk as a submission: by its own `submission.json`, or by how it is laid out.
+//!
+//! Plain layout: `candidature.toml` at the top; `<slot folder>/…` for the eligibility slots; anything else is
+//! filed under the deepest folder whose name is a proof id (`INS.02/INS.02.01.01/capture.png`). Ids that hold
+//! a slash may be nested folders (`DMP/UX.10/…`) or written with `-` or `_` (`DMP-UX.10.01`). Links stand in
+//! `*.url` files (Windows Internet shortcuts) or one per line in `liens.txt`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::{SourceError, Sources};
+use crate::model::submission::{Candidature, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
+use crate::pipeline::{Loaded, ids};
+
+/// Names that desktops leave behind and nobody deposits.
+const NOISE: &[&str] = &["thumbs.db", "desktop.ini", ".ds_store", "__macosx", ".git", ".svn", "~lock"];
+
+/// Largest submission document or description that is read, bytes.
+const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
+
+/// Deepest folder that is looked into.
+const MAX_DEPTH: usize = 32;
+
+/// Why a submission could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The file or folder cannot be read.
+    #[error("SUBMISSION-UNREADABLE: {path} cannot be read")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The document is not what it must be.
+    #[error("SUBMISSION-MALFORMED: {path}: {message}")]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+}
+
+/// `candidature.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    #[serde(default)]
+    demarche: Option<String>,
+    #[serde(default)]
+    stage: Stage,
+    #[serde(default = "first")]
+    revision: u32,
+    #[serde(default)]
+    submitted_at: Option<String>,
+    #[serde(default)]
+    candidature: Candidature,
+}
+
+fn first() -> u32 {
+    1
+}
+
+/// What the top of a deposit says of itself, before its items are known.
+#[derive(Debug)]
+pub struct Opened {
+    root: PathBuf,
+    document: Document,
+}
+
+#[derive(Debug)]
+enum Document {
+    Submission(Box<Submission>),
+    Folder(Box<Description>),
+}
+
+/// Reads what `path` says of itself: a submission document, or a folder with one, or a plain folder.
+///
+/// # Errors
+/// [`FolderError`], with line and column for malformed documents.
+pub fn open(path: &Path) -> Result<Opened, FolderError> {
+    let unreadable = |source| FolderError::Unreadable { path: path.to_owned(), source };
+    if path.metadata().map_err(unreadable)?.is_file() {
+        let root = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+        return Ok(Opened { root, document: Document::Submission(Box::new(read_submission(path)?)) });
+    }
+    let document = path.join("submission.json");
+    if document.is_file() {
+        return Ok(Opened { root: path.to_owned(), document: Document::Submission(Box::new(read_submission(&document)?)) });
+    }
+    let description = path.join("candidature.toml");
+    let described = if description.is_file() {
+        let text = read_text(&description)?;
+        toml::from_str(&text).map_err(|e| {
+            let (line, column) = position(&text, e.span().map_or(0, |s| s.start));
+            FolderError::Malformed { path: description.clone(), message: format!("{line}:{column}: {}", e.message()) }
+        })?
+    } else {
+        Description { demarche: None, stage: Stage::default(), revision: 1, submitted_at: None, candidature: Candidature::default() }
+    };
+    Ok(Opened { root: path.to_owned(), document: Document::Folder(Box::new(described)) })
+}
+
+fn read_submission(path: &Path) -> Result<Submission, FolderError> {
+    let text = read_text(path)?;
+    let malformed = |message: String| FolderError::Malformed { path: path.to_owned(), message };
+    let submission: Submission = serde_json::from_str(&text).map_err(|e| malformed(format!("{}:{}: {e}", e.line(), e.column())))?;
+    if submission.schema != SCHEMA {
+        return Err(malformed(format!("schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
+    }
+    Ok(submission)
+}
+
+fn read_text(path: &Path) -> Result<String, FolderError> {
+    let unreadable = |source| FolderError::Unreadable { path: path.to_owned(), source };
+    let mut text = String::new();
+    let read = File::open(path).map_err(unreadable)?.take(MAX_DOCUMENT + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if read as u64 > MAX_DOCUMENT {
+        return Err(FolderError::Malformed { path: path.to_owned(), message: format!("larger than {MAX_DOCUMENT} bytes") });
+    }
+    Ok(text)
+}
+
+/// Line and column, from 1, of a byte offset.
+pub fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
+}
+
+impl Opened {
+    /// Id of the démarche, where the deposit names one.
+    pub fn demarche(&self) -> Option<&str> {
+        match &self.document {
+            Document::Submission(s) => Some(&s.demarche),
+            Document::Folder(d) => d.demarche.as_deref(),
+        }
+    }
+
+    /// The submission and where its bytes are.
+    ///
+    /// # Errors
+    /// [`FolderError::Unreadable`] when a folder cannot be listed.
+    pub fn into_submission(self, loaded: &Loaded) -> Result<(Submission, FolderSources), FolderError> {
+        let mut paths = BTreeMap::new();
+        let submission = match self.document {
+            Document::Submission(submission) => *submission,
+            Document::Folder(described) => {
+                let mut found = Vec::new();
+                walk(&self.root, &self.root, 0, &mut found)?;
+                found.sort_by(|a, b| a.0.cmp(&b.0));
+                let mut items = Vec::new();
+                for (relative, path) in found {
+                    items.extend(items_of(loaded, &relative, &path)?);
+                    paths.insert(relative, path);
+                }
+                Submission {
+                    schema: SCHEMA.into(),
+                    demarche: loaded.pipeline.id.clone(),
+                    candidature: described.candidature,
+                    stage: described.stage,
+                    revision: described.revision,
+                    submitted_at: described.submitted_at,
+                    items,
+                }
+            }
+        };
+        Ok((submission, FolderSources { root: self.root, paths }))
+    }
+}
+
+/// Everything below `folder` that somebody deposited: (path with `/`, real path).
+fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<(String, PathBuf)>) -> Result<(), FolderError> {
+    let unreadable = |source| FolderError::Unreadable { path: folder.to_owned(), source };
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let lower = name.to_lowercase();
+        if NOISE.contains(&lower.as_str()) || lower.starts_with(".~lock") || lower.starts_with("~$") {
+            continue;
+        }
+        let path = entry.path();
+        // Not followed: a symbolic link is listed as an item and refused when it is opened.
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_dir() && depth < MAX_DEPTH {
+            walk(root, &path, depth + 1, found)?;
+            continue;
+        }
+        let relative = path.strip_prefix(root).unwrap_or(&path);
+        let relative: Vec<String> = relative.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+        let relative = relative.join("/");
+        if relative == "candidature.toml" {
+            continue;
+        }
+        found.push((relative, path));
+    }
+    Ok(())
+}
+
+fn items_of(loaded: &Loaded, relative: &str, path: &Path) -> Result<Vec<Item>, FolderError> {
+    let mut folders: Vec<&str> = relative.split('/').collect();
+    let name = folders.pop().unwrap_or(relative);
+    let filed_under = filed_under(loaded, &folders);
+    let link = |url: String, n: usize| Item {
+        id: if n == 0 { relative.to_owned() } else { format!("{relative}#{n}") },
+        filed_under: filed_under.clone(),
+        content: Content::Link(LinkRef { url }),
+    };
+    let lower = name.to_lowercase();
+    let is_file = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
+    if is_file && lower.ends_with(".url") {
+        if let Some(url) = read_text(path)?.lines().find_map(shortcut_url) {
+            return Ok(vec![link(url, 0)]);
+        }
+    } else if is_file && (lower == "liens.txt" || lower == "links.txt") {
+        let text = read_text(path)?;
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+        return Ok(lines.into_iter().enumerate().map(|(n, url)| link(url.to_owned(), n + 1)).collect());
+    }
+    let file = FileRef { object: relative.to_owned(), name: name.to_owned(), size: None, media_type: None, sha256: None };
+    Ok(vec![Item { id: relative.to_owned(), filed_under, content: Content::File(file) }])
+}
+
+/// `URL=…` of a Windows Internet shortcut.
+fn shortcut_url(line: &str) -> Option<String> {
+    let (key, value) = line.split_once('=')?;
+    key.trim().eq_ignore_ascii_case("url").then(|| value.trim().to_owned())
+}
+
+/// Case, accents and separators do not count in folder names.
+fn fold(name: &str) -> String {
+    name.nfd().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+fn filed_under(loaded: &Loaded, folders: &[&str]) -> FiledUnder {
+    for folder in folders {
+        let folded = fold(folder);
+        let slot = loaded.pipeline.slots.iter().find(|s| fold(&s.id) == folded || s.folders.iter().any(|f| fold(f) == folded));
+        if let Some(slot) = slot {
+            return FiledUnder::Slot(slot.id.clone());
+        }
+    }
+    let known = |id: &str| loaded.catalogue.preuves.iter().any(|p| p.id == id);
+    // The deepest folder wins; of the spellings that end there, the longest (`DMP/UX.10.01`, then `UX.10.01`).
+    for end in (1..=folders.len()).rev() {
+        for start in 0..end {
+            let joined = folders[start..end].join("/");
+            for spelling in [joined.clone(), joined.replacen(['-', '_'], "/", 1)] {
+                if let Some(id) = ids::canonical(&spelling)
+                    && known(&id)
+                {
+                    return FiledUnder::Preuve(id);
+                }
+            }
+        }
+    }
+    // Not in the catalogue: filed as it is named, so that the finding can say what is wrong with the name.
+    let named = folders.iter().rev().find_map(|f| ids::canonical(f));
+    FiledUnder::Preuve(named.or_else(|| folders.last().map(|f| (*f).to_owned())).unwrap_or_default())
+}
+
+/// Opens items below one folder, never outside it.
+#[derive(Debug)]
+pub struct FolderSources {
+    root: PathBuf,
+    /// Real paths of walked items, whose names may not be UTF-8.
+    paths: BTreeMap<String, PathBuf>,
+}
+
+impl FolderSources {
+    fn resolve(&self, object: &str) -> Result<PathBuf, SourceError> {
+        if let Some(path) = self.paths.get(object) {
+            return Ok(path.clone());
+        }
+        let path = Path::new(object);
+        let inside = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        if object.is_empty() || !inside {
+            return Err(SourceError::NotAFile(object.to_owned()));
+        }
+        Ok(self.root.join(path))
+    }
+}
+
+impl Sources for FolderSources {
+    fn open(&self, _item: &str, file: &FileRef) -> Result<File, SourceError> {
+        open_file(&self.resolve(&file.object)?, Some(&self.root), &file.object)
+    }
+}
+
+/// Opens an ordinary file for reading, without following a symbolic link anywhere below `root`.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn open_file(path: &Path, root: Option<&Path>, object: &str) -> Result<File, SourceError> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    // O_NONBLOCK: a FIFO with the name of a proof must not hold the run up.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = match root.and_then(|r| path.strip_prefix(r).ok().map(|p| (r, p))) {
+        Some((root, relative)) => rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|dir| rustix::fs::openat2(&dir, relative, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH)),
+        None => rustix::fs::open(path, flags, Mode::empty()),
+    };
+    let file = match opened {
+        Ok(descriptor) => File::from(descriptor),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Err(SourceError::Missing(object.to_owned())),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV | rustix::io::Errno::ISDIR | rustix::io::Errno::NXIO) => {
+            return Err(SourceError::NotAFile(object.to_owned()));
+        }
+        Err(e) => return Err(SourceError::Unreadable { object: object.to_owned(), source: e.into() }),
+    };
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(SourceError::NotAFile(object.to_owned())),
+        Err(source) => Err(SourceError::Unreadable { object: object.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_never_leaves_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.txt"), "x").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link.txt")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("etc")).unwrap();
+        let sources = FolderSources { root: dir.path().to_owned(), paths: BTreeMap::new() };
+        let open = |object: &str| {
+            sources.open("i", &FileRef { object: object.into(), name: "n".into(), size: None, media_type: None, sha256: None })
+        };
+        assert!(open("a.txt").is_ok());
+        for outside in ["/etc/passwd", "../a.txt", "x/../../a.txt", "link.txt", "etc/passwd", "", "."] {
+            assert!(matches!(open(outside), Err(SourceError::NotAFile(_))), "{outside}");
+        }
+        assert!(matches!(open("b.txt"), Err(SourceError::Missing(_))));
+    }
+
+    #[test]
+    fn a_pipe_with_the_name_of_a_proof_holds_nothing_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("capture.png");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert!(matches!(open_file(&pipe, Some(dir.path()), "capture.png"), Err(SourceError::NotAFile(_))));
+    }
+
+    #[test]
+    fn shortcuts_give_their_address() {
+        assert_eq!(shortcut_url("URL=https://h/evs/report.seam?oid=1.2"), Some("https://h/evs/report.seam?oid=1.2".into()));
+        assert_eq!(shortcut_url("IconFile=x"), None);
+    }
+
+    #[test]
+    fn positions_count_from_one() {
+        assert_eq!(position("ab\ncd", 4), (2, 2));
+        assert_eq!(position("", 9), (1, 1));
+    }
+}

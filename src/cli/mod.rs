@@ -1,0 +1,175 @@
+//! The command line: one file per subcommand; human output, `--json`, exit codes. No logic of its own.
+
+pub mod check;
+pub mod doctor;
+pub mod explain;
+pub mod inspect;
+pub mod render;
+pub mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, LogConfig, LogFormat};
+use crate::model::{Lang, Verdict};
+use crate::sandbox::Sandbox;
+
+/// Everything accepted, perhaps with warnings.
+pub const EXIT_ACCEPTED: u8 = 0;
+/// Something is rejected, or a bundle is not intact.
+pub const EXIT_REJECTED: u8 = 1;
+/// Bad usage, configuration, pipeline or submission document; nothing was checked.
+pub const EXIT_USAGE: u8 = 2;
+/// A technical failure left something undetermined, and nothing is rejected.
+pub const EXIT_UNDETERMINED: u8 = 3;
+
+/// greffier vérifie les preuves d'une candidature avant le vérificateur.
+///
+/// greffier checks the proofs of a candidature before the verifier does.
+#[derive(Debug, Parser)]
+#[command(name = "greffier", version, after_help = EXIT_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_HELP: &str = "Exit codes: 0 accepted (perhaps with warnings), 1 rejected, 2 bad usage, configuration or \
+document, 3 undetermined (technical failure).";
+
+/// Options of every subcommand.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// Configuration file (TOML)
+    #[arg(long, global = true, env = "GREFFIER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Language of what people read
+    #[arg(long, global = true, value_enum)]
+    lang: Option<Lang>,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    color: Colour,
+    /// Tell more on standard error; twice for debugging
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a folder or a submission document and write a verification-ready bundle
+    Check(check::CheckArgs),
+    /// Describe and judge loose files, without a candidature
+    Inspect(inspect::InspectArgs),
+    /// Explain a finding or error code
+    Explain(explain::ExplainArgs),
+    /// Try the sandbox and compare this machine with the limits
+    Doctor(doctor::DoctorArgs),
+    /// Print the JSON Schema of a document
+    Schema(schema::SchemaArgs),
+}
+
+/// Reads the command line and runs it.
+pub async fn run() -> ExitCode {
+    let cli = Cli::parse();
+    // Variables that are not UTF-8 cannot be ours.
+    let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    let config = match Config::load(cli.common.config.as_deref(), environment) {
+        Ok(config) => config,
+        Err(e) => return fail(&anyhow::Error::new(e)),
+    };
+    match cli.common.color {
+        Colour::Auto => {}
+        Colour::Always => anstream::ColorChoice::Always.write_global(),
+        Colour::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    start_logging(&config.log, cli.common.verbose);
+    let lang = cli.common.lang.unwrap_or(config.check.lang);
+    let ended = match cli.command {
+        Command::Check(args) => check::run(args, &config, lang).await,
+        Command::Inspect(args) => inspect::run(args, &config, lang).await,
+        Command::Explain(args) => explain::run(&args, lang),
+        Command::Doctor(args) => doctor::run(&args, &config, lang).await,
+        Command::Schema(args) => schema::run(&args),
+    };
+    ended.unwrap_or_else(|e| fail(&e))
+}
+
+/// An error a person reads: what, then why, one cause per line; nothing of the inside.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    use crate::model::text::display_safe;
+    // Reading end closed (`greffier … | head`): nobody is left to tell, and nothing failed.
+    if error.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)) {
+        return ExitCode::from(EXIT_ACCEPTED);
+    }
+    for (n, cause) in error.chain().enumerate() {
+        let shown = cause.to_string().lines().map(|l| display_safe(l, 2000)).collect::<Vec<_>>().join("\n  ");
+        anstream::eprintln!("{}{shown}", if n == 0 { "greffier: " } else { "  " });
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn start_logging(config: &LogConfig, verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let filter = match verbose {
+        0 => config.filter.clone(),
+        1 => "info".into(),
+        _ => "debug".into(),
+    };
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only fails when a logger is installed already, which nothing before this does.
+    let _ = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// The exit code of a verdict.
+pub fn exit_code(verdict: Verdict, strict: bool) -> ExitCode {
+    ExitCode::from(match verdict {
+        Verdict::Accepted => EXIT_ACCEPTED,
+        Verdict::AcceptedWithWarnings if strict => EXIT_REJECTED,
+        Verdict::AcceptedWithWarnings => EXIT_ACCEPTED,
+        Verdict::Rejected => EXIT_REJECTED,
+        Verdict::Undetermined => EXIT_UNDETERMINED,
+    })
+}
+
+/// Starts the sandbox, and says loudly what this machine lacks.
+async fn start_sandbox(config: &Config) -> anyhow::Result<Sandbox> {
+    use anyhow::Context as _;
+    let sandbox = Sandbox::start(config.sandbox.clone(), config.inspect.clone()).await.context(
+        "SANDBOX-UNAVAILABLE: files are only opened in isolation; to go on without a mechanism, list it under `sandbox.allow_missing` \
+         (or GREFFIER_SANDBOX__ALLOW_MISSING='[\"landlock\"]')",
+    )?;
+    for (mechanism, reason) in sandbox.missing() {
+        tracing::warn!(mechanism = mechanism.as_str(), reason, "isolation is incomplete on this machine, as configured");
+    }
+    Ok(sandbox)
+}
+
+/// The pipeline file that `wanted` (a path or an id) means.
+fn find_pipeline(config: &Config, wanted: &str) -> anyhow::Result<PathBuf> {
+    let direct = PathBuf::from(wanted);
+    if wanted.ends_with(".toml") {
+        return Ok(direct);
+    }
+    let safe = wanted.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let candidates = config.pipelines.folders.iter().map(|f| f.join(format!("{wanted}.toml")));
+    if let Some(found) = safe.then_some(candidates).into_iter().flatten().find(|p| p.is_file()) {
+        return Ok(found);
+    }
+    let searched: Vec<_> = config.pipelines.folders.iter().map(|f| f.display().to_string()).collect();
+    anyhow::bail!("PIPELINE-NOT-FOUND: no `{wanted}.toml` in {}", searched.join(", "))
+}

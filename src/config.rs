@@ -1,0 +1,242 @@
+//! Configuration: one TOML file, overridden by the environment; one struct per concern.
+//!
+//! `greffier.toml` is looked for where `--config` or `GREFFIER_CONFIG` says, then in the working directory, then
+//! in `/etc/greffier/`. A key of a section is overridden by `GREFFIER_<SECTION>__<KEY>`
+//! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`); the value is read as TOML, or as a string where it is not TOML.
+//! Unknown keys are refused with file, line and column, or with the name of the variable.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::check::folder::position;
+use crate::inspect::Limits;
+use crate::model::Lang;
+use crate::sandbox::SandboxConfig;
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What one item may cost.
+    pub inspect: Limits,
+    /// How inspection children are limited.
+    pub sandbox: SandboxConfig,
+    /// How submissions are checked.
+    pub check: CheckConfig,
+    /// Where pipelines are.
+    pub pipelines: PipelinesConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+/// How submissions are checked. Configuration `[check]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckConfig {
+    /// Items looked at at once; 0 = one per core. Each may take `sandbox.memory_bytes`.
+    pub jobs: usize,
+    /// Language of what people read.
+    pub lang: Lang,
+}
+
+impl Default for CheckConfig {
+    fn default() -> Self {
+        Self { jobs: 0, lang: Lang::Fr }
+    }
+}
+
+impl CheckConfig {
+    /// `jobs`, with 0 replaced by the number of cores.
+    pub fn jobs(&self) -> usize {
+        if self.jobs > 0 { self.jobs } else { std::thread::available_parallelism().map_or(2, std::num::NonZero::get) }
+    }
+}
+
+/// Where pipelines are. Configuration `[pipelines]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelinesConfig {
+    /// Folders searched for `<id>.toml`, in order.
+    pub folders: Vec<PathBuf>,
+    /// The démarche assumed where nothing names one.
+    pub default: String,
+}
+
+impl Default for PipelinesConfig {
+    fn default() -> Self {
+        Self {
+            folders: ["pipelines", "/etc/greffier/pipelines", "/usr/share/greffier/pipelines"].map(PathBuf::from).to_vec(),
+            default: "lgc-vague-2".into(),
+        }
+    }
+}
+
+/// What is logged, and how. Configuration `[log]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// A `tracing` filter: `warn`, `info,greffier=debug`…
+    pub filter: String,
+    /// Text for people or JSON for machines, on standard error.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "warn".into(), format: LogFormat::Text }
+    }
+}
+
+/// Shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why the configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("CONFIG-UNREADABLE: {path} cannot be read")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key or a value is not known.
+    #[error("CONFIG-INVALID: {path}:{line}:{column}: {message}")]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// Why.
+        message: String,
+    },
+    /// A variable of the environment is not known or has a bad value.
+    #[error("CONFIG-VARIABLE: {variable}: {message}")]
+    Variable {
+        /// Which.
+        variable: String,
+        /// Why.
+        message: String,
+    },
+    /// Two settings contradict each other.
+    #[error("CONFIG-CONTRADICTION: {0}")]
+    Contradiction(String),
+}
+
+const PREFIX: &str = "GREFFIER_";
+
+impl Config {
+    /// Reads the file (`explicit`, or the usual places) and the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; a file that is named must exist, the usual places may be empty.
+    pub fn load(explicit: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let usual = ["greffier.toml", "/etc/greffier/greffier.toml"].map(PathBuf::from);
+        let path = explicit.map(Path::to_owned).or_else(|| usual.into_iter().find(|p| p.is_file()));
+        let mut table = match path {
+            None => toml::Table::new(),
+            Some(path) => {
+                let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+                parse(&text, &path)?
+            }
+        };
+        let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
+        variables.sort();
+        for (variable, value) in variables {
+            overlay(&mut table, &variable, &value)?;
+            // Read again after each variable, so that the one at fault is named.
+            Self::deserialize(table.clone())
+                .map_err(|e| ConfigError::Variable { variable: variable.clone(), message: e.message().to_owned() })?;
+        }
+        let config = Self::deserialize(table).map_err(|e| ConfigError::Contradiction(e.message().to_owned()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |message: String| Err(ConfigError::Contradiction(message));
+        if self.sandbox.max_mapped_bytes >= self.sandbox.memory_bytes {
+            return refuse("sandbox.max_mapped_bytes must be below sandbox.memory_bytes".into());
+        }
+        if self.inspect.max_cpu_ms >= self.sandbox.cpu_seconds.saturating_mul(1000) {
+            return refuse("inspect.max_cpu_ms must be below sandbox.cpu_seconds, so that an inspection ends with facts".into());
+        }
+        if self.sandbox.cpu_seconds > self.sandbox.wall_seconds {
+            return refuse("sandbox.wall_seconds must be at least sandbox.cpu_seconds".into());
+        }
+        Ok(())
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<toml::Table, ConfigError> {
+    let invalid = |e: toml::de::Error| {
+        let (line, column) = position(text, e.span().map_or(0, |s| s.start));
+        ConfigError::Invalid { path: path.to_owned(), line, column, message: e.message().to_owned() }
+    };
+    // Through the typed structs first: they know the keys, and their errors carry positions.
+    toml::from_str::<Config>(text).map_err(invalid)?;
+    toml::from_str(text).map_err(invalid)
+}
+
+fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
+    let refuse = |message: &str| ConfigError::Variable { variable: variable.to_owned(), message: message.to_owned() };
+    let path = variable.trim_start_matches(PREFIX).to_lowercase();
+    let Some((section, key)) = path.split_once("__") else { return Err(refuse("expected GREFFIER_<SECTION>__<KEY>")) };
+    let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let Some(section) = section.as_table_mut() else { return Err(refuse("not a section")) };
+    section.insert(key.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(Some(file.path()), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config =
+            load("[check]\njobs = 3\n", &[("GREFFIER_CHECK__JOBS", "5"), ("GREFFIER_CHECK__LANG", "en"), ("GREFFIER_CONFIG", "x")])
+                .unwrap();
+        assert_eq!(config.check, CheckConfig { jobs: 5, lang: Lang::En });
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place() {
+        let error = load("[check]\njobs = 3\njosb = 4\n", &[]).unwrap_err();
+        assert!(matches!(&error, ConfigError::Invalid { line: 3, column: 1, message, .. } if message.contains("josb")), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_by_name() {
+        let error = load("", &[("GREFFIER_CHECK__JOSB", "5")]).unwrap_err();
+        assert!(matches!(&error, ConfigError::Variable { variable, .. } if variable == "GREFFIER_CHECK__JOSB"), "{error}");
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused() {
+        assert!(matches!(load("[inspect]\nmax_cpu_ms = 60000\n", &[]), Err(ConfigError::Contradiction(_))));
+    }
+}

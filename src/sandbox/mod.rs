@@ -1,0 +1,328 @@
+//! The child process in which every format parser runs: start it, limit it, watch it, kill it.
+//!
+//! Goals:
+//! 1. A hostile file is a finding, not an incident. The parsers run in this program's own binary, executed
+//!    again, with the file as its standard input (an inherited read-only descriptor) and nothing else.
+//! 2. The child locks itself in before it reads one byte of the file: resource limits, no new privileges,
+//!    Landlock without any rule, another user where the parent is root, death with its parent, and a
+//!    seccomp allow-list that kills on the first other system call. See [`child`].
+//! 3. Whatever happens to the child is told as a fact of the file (`sandbox-memory`, `sandbox-cpu`…), so that
+//!    it is cached like any other and the same bytes never do it again. Only a child that could not be
+//!    started, or that could not lock itself in, is our own failure.
+//! 4. A mechanism that this machine lacks is named, and nothing runs without it unless the operator lists it
+//!    under `sandbox.allow_missing`.
+
+pub mod child;
+mod drill;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+
+use crate::inspect::Limits;
+use crate::model::facts::Facts;
+use crate::model::{Format, Signal};
+pub use wire::{Drill, Reply, Request, Task};
+
+/// First argument of the child process.
+pub const CHILD_ARGUMENT: &str = "__inspect";
+
+/// One way in which the child is locked in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    /// `setrlimit(2)`: address space, CPU, file size, descriptors, core.
+    ResourceLimits,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+    /// Landlock: no file system, no TCP.
+    Landlock,
+    /// Another user and no groups, where the parent is root.
+    DroppedUser,
+    /// `PR_SET_PDEATHSIG`.
+    ParentDeath,
+    /// seccomp allow-list.
+    Seccomp,
+}
+
+impl Mechanism {
+    /// The word used in configuration and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ResourceLimits => "resource-limits",
+            Self::NoNewPrivileges => "no-new-privileges",
+            Self::Landlock => "landlock",
+            Self::DroppedUser => "dropped-user",
+            Self::ParentDeath => "parent-death",
+            Self::Seccomp => "seccomp",
+        }
+    }
+}
+
+/// How children are limited. Configuration `[sandbox]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxConfig {
+    /// Address space of a child, bytes (`RLIMIT_AS`).
+    pub memory_bytes: u64,
+    /// CPU time of a child, seconds (`RLIMIT_CPU`); the last resort behind `inspect.max_cpu_ms`.
+    pub cpu_seconds: u64,
+    /// Wall-clock time of a child, seconds.
+    pub wall_seconds: u64,
+    /// Largest answer of a child, bytes.
+    pub max_reply_bytes: u64,
+    /// Files larger than this are identified but not read further, bytes; below `memory_bytes`.
+    pub max_mapped_bytes: u64,
+    /// User id that a child takes where the parent is root (`nobody` on Debian).
+    pub user_id: u32,
+    /// Mechanisms that may be missing. Empty: everything is required.
+    pub allow_missing: BTreeSet<Mechanism>,
+}
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 512 * 1024 * 1024,
+            cpu_seconds: 10,
+            wall_seconds: 60,
+            max_reply_bytes: 64 * 1024 * 1024,
+            max_mapped_bytes: 192 * 1024 * 1024,
+            user_id: 65_534,
+            allow_missing: BTreeSet::new(),
+        }
+    }
+}
+
+/// Why a file could not be inspected, through no fault of the file.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The child could not be started.
+    #[error("the inspection process could not be started")]
+    Spawn(#[source] std::io::Error),
+    /// The child could not lock itself in.
+    #[error("this machine cannot isolate the inspection process: {mechanism} is unavailable ({reason})")]
+    Unavailable {
+        /// What is missing.
+        mechanism: String,
+        /// What the system answered.
+        reason: String,
+    },
+    /// The child was killed from outside.
+    #[error("the inspection process was killed from outside")]
+    Killed,
+    /// The child answered something that is not an answer.
+    #[error("the inspection process broke its protocol: {0}")]
+    Protocol(String),
+    /// Reading from the child failed.
+    #[error("the answer of the inspection process could not be read")]
+    Io(#[source] std::io::Error),
+}
+
+/// Starts inspection children. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    config: SandboxConfig,
+    limits: Limits,
+    program: PathBuf,
+    missing: Vec<(Mechanism, String)>,
+}
+
+impl Sandbox {
+    /// Starts one empty child to learn what this machine offers.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unavailable`] for the first mechanism that is missing and not allowed to be.
+    pub async fn start(config: SandboxConfig, limits: Limits) -> Result<Self, SandboxError> {
+        // The kernel keeps the running binary reachable here even after an upgrade has replaced it on disk.
+        let program = PathBuf::from("/proc/self/exe");
+        Self::start_with_program(config, limits, program).await
+    }
+
+    /// Like [`Sandbox::start`], with the binary to execute: for tests, whose own binary is not ours.
+    ///
+    /// # Errors
+    /// As [`Sandbox::start`].
+    pub async fn start_with_program(config: SandboxConfig, limits: Limits, program: PathBuf) -> Result<Self, SandboxError> {
+        let mut sandbox = Self { config, limits, program, missing: Vec::new() };
+        let nothing = std::fs::File::open("/dev/null").map_err(SandboxError::Spawn)?;
+        match sandbox.run(nothing, Task::Probe).await? {
+            Ending::Replied(Reply::Probe { missing }) => sandbox.missing = missing,
+            Ending::Replied(Reply::Unavailable { mechanism, reason }) => return Err(SandboxError::Unavailable { mechanism, reason }),
+            Ending::Replied(_) => return Err(SandboxError::Protocol("unexpected answer to the probe".into())),
+            Ending::Died(death) => return Err(SandboxError::Protocol(format!("the probe died: {death:?}"))),
+        }
+        Ok(sandbox)
+    }
+
+    /// Mechanisms this machine lacks and the operator allowed to be missing, with the system's answer.
+    pub fn missing(&self) -> &[(Mechanism, String)] {
+        &self.missing
+    }
+
+    /// The inspection limits every child gets; part of the identity of facts.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Describes one file. A child that dies of the file gives facts that say so.
+    ///
+    /// # Errors
+    /// Only what is not the file's doing.
+    pub async fn inspect(&self, file: std::fs::File) -> Result<Facts, SandboxError> {
+        let size = file.metadata().map_err(SandboxError::Io)?.len();
+        match self.run(file, Task::Inspect).await? {
+            Ending::Replied(Reply::Facts { facts }) => Ok(*facts),
+            Ending::Replied(Reply::Panicked { location }) => {
+                tracing::error!(location, "an inspector panicked; the file gets a finding");
+                let mut facts = Facts::of_size(size);
+                facts.push(Signal::new("sandbox-crash").arg("how", format!("panic {location}")));
+                Ok(facts)
+            }
+            Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
+            Ending::Replied(Reply::Probe { .. }) => Err(SandboxError::Protocol("an inspection was answered as a probe".into())),
+            Ending::Died(death) => {
+                tracing::warn!(death = ?death, size, "an inspection process died of its file");
+                let mut facts = Facts::of_size(size);
+                facts.push(self.signal_of(&death));
+                Ok(facts)
+            }
+        }
+    }
+
+    /// Runs one drill and says how it ended: the code of the signal that a file doing the same would get.
+    ///
+    /// # Errors
+    /// As [`Sandbox::inspect`]; [`SandboxError::Protocol`] also when the sandbox did not hold.
+    pub async fn drill(&self, drill: Drill) -> Result<String, SandboxError> {
+        let nothing = std::fs::File::open("/dev/null").map_err(SandboxError::Spawn)?;
+        match self.run(nothing, Task::Drill(drill)).await? {
+            Ending::Died(death) => Ok(self.signal_of(&death).code.to_string()),
+            Ending::Replied(Reply::Panicked { .. }) => Ok("sandbox-crash".into()),
+            Ending::Replied(_) => Err(SandboxError::Protocol(format!("the sandbox did not hold: {drill:?} went through"))),
+        }
+    }
+
+    fn signal_of(&self, death: &Death) -> Signal {
+        match death {
+            Death::Memory => Signal::new("sandbox-memory").arg("limit_bytes", self.config.memory_bytes),
+            Death::Cpu => Signal::new("sandbox-cpu").arg("limit_s", self.config.cpu_seconds),
+            Death::Wall => Signal::new("sandbox-wall").arg("limit_s", self.config.wall_seconds),
+            Death::Reply => Signal::new("sandbox-reply").arg("limit_bytes", self.config.max_reply_bytes),
+            Death::Syscall => Signal::new("sandbox-syscall"),
+            Death::Crash(how) => Signal::new("sandbox-crash").arg("how", how.as_str()),
+        }
+    }
+
+    async fn run(&self, file: std::fs::File, task: Task) -> Result<Ending, SandboxError> {
+        let request = Request { task, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
+        let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
+        let mut child = tokio::process::Command::new(&self.program)
+            .arg(CHILD_ARGUMENT)
+            .arg(request)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(file))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(SandboxError::Spawn)?;
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(SandboxError::Protocol("the child has no pipes".into()));
+        };
+        let mut reply = Vec::new();
+        let mut complaint = Vec::new();
+        let max_reply = self.config.max_reply_bytes;
+        let answer = async {
+            stdout.take(max_reply + 1).read_to_end(&mut reply).await.map_err(Talk::Io)?;
+            if reply.len() as u64 > max_reply { Err(Talk::TooMuch) } else { Ok(()) }
+        };
+        // The complaint is only looked at for the allocator's own words; it may quote the file and is never logged.
+        let complain = async {
+            let mut stderr = stderr;
+            (&mut stderr).take(64 * 1024).read_to_end(&mut complaint).await.map_err(Talk::Io)?;
+            tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map(|_| ()).map_err(Talk::Io)
+        };
+        // The first of the two to fail ends both: a child that floods is not listened to any longer.
+        let talk = async { tokio::try_join!(answer, complain) };
+        let ended = tokio::time::timeout(Duration::from_secs(self.config.wall_seconds), talk).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            // The kill can only fail because the child is already gone; `wait` settles it either way.
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+        }
+        match ended {
+            Err(_) => return Ok(Ending::Died(Death::Wall)),
+            Ok(Err(Talk::TooMuch)) => return Ok(Ending::Died(Death::Reply)),
+            Ok(Err(Talk::Io(e))) => return Err(SandboxError::Io(e)),
+            Ok(Ok(_)) => {}
+        }
+        let status = child.wait().await.map_err(SandboxError::Io)?;
+        if status.success() {
+            return wire::decode(&reply).map(Ending::Replied);
+        }
+        // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
+        // kernel's out-of-memory killer, our own end).
+        if status.signal() == Some(libc::SIGKILL) {
+            return Err(SandboxError::Killed);
+        }
+        Ok(Ending::Died(Death::of(status, &complaint)))
+    }
+}
+
+/// Why a conversation with a child was ended before its time.
+enum Talk {
+    TooMuch,
+    Io(std::io::Error),
+}
+
+enum Ending {
+    Replied(Reply),
+    Died(Death),
+}
+
+#[derive(Debug)]
+enum Death {
+    Memory,
+    Cpu,
+    Wall,
+    Reply,
+    Syscall,
+    Crash(String),
+}
+
+impl Death {
+    fn of(status: std::process::ExitStatus, complaint: &[u8]) -> Self {
+        let says = |words: &[u8]| memchr::memmem::find(complaint, words).is_some();
+        match status.signal() {
+            // What the standard library prints before it aborts on a failed allocation.
+            Some(libc::SIGABRT) if says(b"memory allocation of") => Self::Memory,
+            Some(libc::SIGABRT) if says(b"capacity overflow") => Self::Memory,
+            Some(libc::SIGXCPU) => Self::Cpu,
+            Some(libc::SIGSYS) => Self::Syscall,
+            Some(_) if says(b"has overflowed its stack") => Self::Crash("stack".into()),
+            Some(signal) => Self::Crash(format!("signal {signal}")),
+            None => Self::Crash(format!("exit {}", status.code().unwrap_or(-1))),
+        }
+    }
+}
+
+/// Facts of a file that is too large to be mapped into a child: what it is, and that nothing more was read.
+pub(crate) fn facts_of_large_file(head: &[u8], size: u64, limit: u64) -> Facts {
+    let mut facts = Facts::of_size(size);
+    crate::identify::identify(head, &mut facts);
+    // Structure that stands at the end of the file was not seen: only what the first bytes say is kept.
+    facts.signals.clear();
+    if facts.format.is_some_and(|f| f == Format::Txt || f == Format::Csv) {
+        facts.format = None;
+    }
+    facts.push(Signal::new("file-too-large-to-inspect").arg("size_bytes", size).arg("limit_bytes", limit));
+    facts
+}

@@ -1,0 +1,5 @@
+//! One integration binary: every module drives the real thing.
+
+mod docs;
+mod sandbox;
+mod support;

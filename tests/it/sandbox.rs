@@ -1,0 +1,104 @@
+//! The sandbox, with the real binary as its child: what a taken-over child tries must not succeed.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use greffier::inspect::Limits;
+use greffier::sandbox::{Drill, Mechanism, Sandbox, SandboxConfig, SandboxError};
+
+fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_greffier"))
+}
+
+async fn sandbox(config: SandboxConfig) -> Sandbox {
+    Sandbox::start_with_program(config, Limits::default(), program()).await.expect("this machine can isolate children")
+}
+
+fn file(bytes: &[u8]) -> std::fs::File {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file.reopen().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_escape_and_excess_is_stopped_and_named() {
+    let config = SandboxConfig { cpu_seconds: 1, max_reply_bytes: 1 << 20, ..SandboxConfig::default() };
+    let sandbox = sandbox(config).await;
+    for drill in Drill::ALL {
+        let ended = sandbox.drill(drill).await;
+        let expected = match drill {
+            Drill::Memory => "sandbox-memory",
+            Drill::Cpu => "sandbox-cpu",
+            Drill::Stack | Drill::Panic => "sandbox-crash",
+            Drill::OpenFile | Drill::Socket | Drill::Execute | Drill::Thread | Drill::ExecutableMemory => "sandbox-syscall",
+            Drill::Flood => "sandbox-reply",
+            Drill::HalfAnswer => {
+                assert!(matches!(ended, Err(SandboxError::Protocol(_))), "{drill:?}: {ended:?}");
+                continue;
+            }
+        };
+        assert_eq!(ended.unwrap_or_else(|e| panic!("{drill:?}: {e}")), expected, "{drill:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn allowing_a_mechanism_to_be_missing_does_not_switch_it_off() {
+    let allow_missing = [Mechanism::Seccomp, Mechanism::Landlock, Mechanism::DroppedUser].into();
+    let sandbox = sandbox(SandboxConfig { allow_missing, ..SandboxConfig::default() }).await;
+    assert!(sandbox.missing().is_empty());
+    assert_eq!(sandbox.drill(Drill::OpenFile).await.unwrap(), "sandbox-syscall");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_does_not_answer_in_time_is_a_technical_failure() {
+    let config = SandboxConfig { wall_seconds: 1, cpu_seconds: 60, ..SandboxConfig::default() };
+    let sandbox = sandbox(config).await;
+    assert_eq!(sandbox.drill(Drill::Cpu).await.unwrap(), "sandbox-wall");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_file_and_a_plain_file_are_described() {
+    let sandbox = sandbox(SandboxConfig::default()).await;
+    let facts = sandbox.inspect(file(b"")).await.unwrap();
+    assert!(facts.has("file-empty"));
+    let facts = sandbox.inspect(file(b"Bonjour,\nvoici la preuve.\n")).await.unwrap();
+    assert_eq!(facts.size, 26);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_too_large_to_map_is_said_not_to_be_checked() {
+    let sandbox = sandbox(SandboxConfig { max_mapped_bytes: 4096, ..SandboxConfig::default() }).await;
+    let facts = sandbox.inspect(file(&[b'a'; 5000])).await.unwrap();
+    assert!(facts.has("file-too-large-to-inspect"));
+    assert_eq!(facts.size, 5000);
+}
+
+#[test]
+fn a_child_dies_with_its_parent() {
+    use std::io::BufRead as _;
+    use std::process::{Command, Stdio};
+    let request = serde_json::json!({
+        "task": { "drill": "cpu" }, "parent": 0, "sandbox": SandboxConfig { cpu_seconds: 300, ..SandboxConfig::default() }, "limits": Limits::default(),
+    });
+    // A shell as the parent: it starts a child that computes without end, says its pid, and waits.
+    let request = request.to_string().replace("\"parent\":0", "\"parent\":'\"$$\"'");
+    let script = format!("\"$0\" __inspect '{request}' </dev/null >/dev/null & echo $!; wait");
+    let mut shell = Command::new("sh").arg("-c").arg(script).arg(program()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let child: u32 = line.trim().parse().unwrap();
+    let status = || std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+    let wait_until = |reached: &dyn Fn() -> bool, what: &str| {
+        for _ in 0..500 {
+            if reached() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("{what}: {}", status());
+    };
+    wait_until(&|| status().contains("Seccomp:\t2"), "the child never locked itself in");
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    wait_until(&|| status().is_empty() || status().contains("State:\tZ"), "the child outlived its parent");
+}
