@@ -8,6 +8,7 @@
 
 use super::budget::ReadError;
 use super::ole::cfb::{self, CompoundFile};
+use super::zip_index::{ZipIndex, ZipProblemKind, ZipSeverity};
 use super::{Context, Exceeded, odf, ole, ooxml};
 use crate::model::text::display_safe;
 use crate::model::{Facts, Place, Signal};
@@ -76,15 +77,23 @@ impl TextSink {
     /// Adds a run of text.
     pub fn push(&mut self, text: &str, ctx: &mut Context, facts: &mut Facts) {
         self.chars += text.chars().filter(|c| !c.is_whitespace()).count() as u64;
-        self.buffer.push_str(text);
-        if self.buffer.len() > 4 * CHUNK_BYTES {
-            self.flush(ctx, facts);
+        let mut rest = text;
+        // Once the budget of text is spent, what follows is only counted.
+        while !rest.is_empty() && !facts.text_truncated {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(4 * CHUNK_BYTES));
+            self.buffer.push_str(piece);
+            if self.buffer.len() > 4 * CHUNK_BYTES {
+                self.flush(ctx, facts);
+            }
+            rest = after;
         }
     }
 
     /// Ends a paragraph, a cell or a line.
     pub fn end_paragraph(&mut self, ctx: &mut Context, facts: &mut Facts) {
-        self.buffer.push('\n');
+        if !self.buffer.is_empty() {
+            self.buffer.push('\n');
+        }
         if self.buffer.len() > CHUNK_BYTES {
             self.flush(ctx, facts);
         }
@@ -174,7 +183,7 @@ impl Fields {
         if let Some((instruction, false)) = self.open.last_mut()
             && instruction.len() < MAX_INSTRUCTION
         {
-            instruction.push_str(if instruction.is_empty() { text.trim_start() } else { text });
+            push_capped(instruction, if instruction.is_empty() { text.trim_start() } else { text }, MAX_INSTRUCTION);
         }
     }
 
@@ -183,6 +192,30 @@ impl Fields {
         while !self.open.is_empty() {
             self.end(part, facts);
         }
+    }
+}
+
+/// Appends `text` to `kept`, which does not grow beyond about `max` bytes.
+pub fn push_capped(kept: &mut String, text: &str, max: usize) {
+    let room = max.saturating_sub(kept.len());
+    kept.push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
+}
+
+/// Records what two readers of the same container could see differently. Honest writers leave none of
+/// these; data before and after the container are told by identification.
+pub fn record_container(zip: &ZipIndex<'_>, facts: &mut Facts) {
+    let doubtful = zip.problems.iter().find(|p| {
+        p.severity() == ZipSeverity::Ambiguous
+            && !matches!(p.kind, ZipProblemKind::Leading | ZipProblemKind::Trailing | ZipProblemKind::GapBeforeEnd)
+    });
+    if let Some(problem) = doubtful {
+        let part = problem.entry.and_then(|i| zip.entries.get(i)).map(|e| e.name.clone());
+        let detail = match problem.kind {
+            ZipProblemKind::HeadersDisagree(field) | ZipProblemKind::EndDisagrees(field) => field.as_str().to_owned(),
+            kind => format!("{kind:?}"),
+        };
+        let place = Place { part, byte: Some(problem.byte), ..Place::default() };
+        facts.push(Signal::new("office-container-ambiguous").at(place).arg("detail", detail));
     }
 }
 

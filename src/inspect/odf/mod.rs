@@ -77,6 +77,7 @@ fn package(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, E
             return Ok(false);
         }
     };
+    office::record_container(&zip, facts);
     if zip.entries.iter().any(|e| e.encrypted) {
         facts.push(Signal::new("office-encrypted").arg("method", "ZIP"));
         return Ok(false);
@@ -524,9 +525,7 @@ impl Walk<'_> {
 
     fn text(&mut self, text: &str, inspection: &mut Inspection<'_>) {
         if let Some((_, value)) = &mut self.metadata {
-            if value.len() < 2_000 {
-                value.push_str(text);
-            }
+            office::push_capped(value, text, 2_000);
         } else if self.own && self.paragraphs > 0 && self.unshown == 0 && self.keeps_text(inspection) {
             let place = match (self.page, self.name) {
                 (0, "content.xml" | "") => Place::default(),

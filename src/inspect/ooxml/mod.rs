@@ -114,6 +114,7 @@ impl<'a> Inspection<'a, '_> {
                 return Ok(false);
             }
         };
+        office::record_container(&zip, facts);
         let package = Package::new(zip);
         if package.is_encrypted() {
             facts.push(Signal::new("office-encrypted").arg("method", "ZIP"));

@@ -1,7 +1,7 @@
 //! The XML parts of a document: what each one tells.
 
 use super::{Inspection, Relationship};
-use crate::inspect::office::{Fields, TextSink, shown};
+use crate::inspect::office::{Fields, TextSink, push_capped, record_field, shown};
 use crate::inspect::xml::{self, Element, Node, Walked, XmlError, XmlReader};
 use crate::model::{Place, Signal};
 
@@ -143,7 +143,7 @@ fn word(reader: &mut XmlReader<'_>, role: Role, written: &str, inspection: &mut 
                     "Fallback" => fallback += 1,
                     "fldSimple" => {
                         if let Some(instruction) = element.attr("instr") {
-                            crate::inspect::office::record_field(&instruction, written, inspection.facts);
+                            record_field(&instruction, written, inspection.facts);
                         }
                     }
                     "fldChar" => match element.attr("fldCharType").as_deref() {
@@ -322,7 +322,7 @@ fn properties(reader: &mut XmlReader<'_>, inspection: &mut Inspection<'_, '_>) -
                     _ => None,
                 };
             }
-            Node::Text(text) if current.is_some() && value.len() < 2_000 => value.push_str(&text),
+            Node::Text(text) if current.is_some() => push_capped(&mut value, &text, 2_000),
             Node::Close(_) if reader.depth() == 1 => {
                 if let Some(key) = current.take() {
                     if key == "pages" {

@@ -165,6 +165,17 @@ fn part_names_that_differ_by_case_collide() {
 }
 
 #[test]
+fn a_part_name_given_twice_is_told() {
+    let mut draft = Draft::word(HELLO);
+    draft.parts.push(("word/documenX.xml".into(), b"<x/>".to_vec()));
+    let mut bytes = draft.build();
+    while let Some(at) = memchr::memmem::find(&bytes, b"documenX") {
+        bytes[at..at + 8].copy_from_slice(b"document");
+    }
+    assert!(describe(&bytes).has("office-part-duplicate"));
+}
+
+#[test]
 fn macros_are_told_whatever_the_type_says() {
     let mut draft = Draft::word(HELLO);
     draft.parts.push(("word/vbaProject.bin".into(), b"x".to_vec()));
@@ -308,6 +319,22 @@ fn a_slide_without_part_is_missing() {
     let mut draft = presentation();
     draft.rels.get_mut("ppt/_rels/presentation.xml.rels").unwrap().remove(0);
     assert!(draft.facts().has("office-part-missing"));
+}
+
+#[test]
+fn a_name_given_twice_differently_makes_the_container_doubtful() {
+    let mut bytes = Draft::word(HELLO).build();
+    let local = memchr::memmem::find(&bytes, b"word/document.xml").unwrap();
+    bytes[local..local + 4].copy_from_slice(b"WORD");
+    assert!(describe(&bytes).has("office-container-ambiguous"));
+}
+
+#[test]
+fn a_huge_run_of_text_is_cut_not_copied() {
+    let facts = Draft::word(&format!("<w:p><w:r><w:t>{}</w:t></w:r></w:p>", "é".repeat(3_000_000))).facts();
+    assert!(facts.text_truncated);
+    assert!(facts.text.iter().all(|t| t.text.len() < 100_000));
+    assert!(matches!(&facts.detail, Some(Detail::Office(o)) if o.chars == 3_000_000));
 }
 
 #[test]
