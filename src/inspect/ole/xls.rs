@@ -61,7 +61,6 @@ fn version(record: &Record<'_>) -> Option<u8> {
 
 struct BoundSheet {
     position: usize,
-    state: u8,
     kind: u8,
     name: String,
 }
@@ -77,7 +76,7 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
     };
     let mut sheets = Vec::new();
     if version <= 4 && u16_at(first.data, 2) == Some(SUBSTREAM_MACRO) {
-        macro_sheet(facts, name, "", 0);
+        macro_sheet(facts, name, "");
     }
     let mut at = first.at + 4 + first.data.len();
     let mut depth = 1usize;
@@ -125,7 +124,7 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
     for sheet in &sheets {
         // Kind 6 is a Visual Basic module of Excel 5 and 95, whose code stands in a storage of its own.
         match sheet.kind {
-            1 => macro_sheet(facts, name, &sheet.name, sheet.state),
+            1 => macro_sheet(facts, name, &sheet.name),
             6 => facts.push(Signal::new("office-macro-vba").at(Place { sheet: Some(shown(&sheet.name)), ..Place::part(name) })),
             _ => {}
         }
@@ -139,7 +138,7 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
     Ok(intact)
 }
 
-fn macro_sheet(facts: &mut Facts, stream: &str, sheet: &str, _state: u8) {
+fn macro_sheet(facts: &mut Facts, stream: &str, sheet: &str) {
     let place = Place {
         sheet: Some(shown(sheet)).filter(|s| !s.is_empty()),
         part: Some(stream.to_owned()).filter(|s| !s.is_empty()),
@@ -186,7 +185,7 @@ fn method(record: &Record<'_>, version: u8) -> &'static str {
 /// §2.4.28; BIFF5 has the same layout with a one-byte string.
 fn bound_sheet(record: &Record<'_>, version: u8) -> Option<BoundSheet> {
     let position = u32_at(record.data, 0)? as usize;
-    let (state, kind) = (*record.data.get(4)? & 0x03, *record.data.get(5)?);
+    let kind = *record.data.get(5)?;
     let len = usize::from(*record.data.get(6)?);
     let name = if version == 8 {
         let wide = record.data.get(7)? & 1 != 0;
@@ -201,7 +200,7 @@ fn bound_sheet(record: &Record<'_>, version: u8) -> Option<BoundSheet> {
         let raw = record.data.get(7..).unwrap_or_default();
         encoding_rs::WINDOWS_1252.decode_without_bom_handling(raw.get(..raw.len().min(len)).unwrap_or_default()).0.into_owned()
     };
-    Some(BoundSheet { position, state, kind, name })
+    Some(BoundSheet { position, kind, name })
 }
 
 /// §2.4.271: another workbook, or a DDE or OLE source (`application\x03topic`, §2.5.277).
