@@ -2,6 +2,7 @@
 //!
 //! Start with `ARCHITECTURE.md`; rooms are listed there in the direction data flows.
 
+pub mod cli;
 pub mod identify;
 pub mod inspect;
 pub mod model;

@@ -7,12 +7,23 @@
 //! 3. What is inferred rather than published says so in a comment beside the setting.
 
 pub mod catalogue;
+pub mod document;
+pub mod html;
+pub mod ids;
+pub mod import;
+pub mod labels;
+mod load;
+mod validate;
+
+pub use document::{Kind, Problem};
+pub use load::{Loaded, PipelineError, find, load, read, read_catalogue};
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::submission::Stage;
 use crate::model::{Format, Severity, Text};
 
 /// The schema this version reads.
@@ -48,6 +59,10 @@ pub struct Pipeline {
     /// Profiles a vendor chooses from.
     #[serde(default)]
     pub profiles: Vec<Profile>,
+    /// Profile labels of the catalogue that belong to other démarches: a proof asked of these alone applies to
+    /// nobody here. Declared, so that a label nobody thought of is a mistake and not a silent gap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_profiles: Vec<String>,
     /// Which « périmètres » of the catalogue apply, by vague-1 status.
     pub vague_1: Vague1Rule,
     /// Chapters in display order.
@@ -282,4 +297,114 @@ pub struct PreuveRules {
     /// Whether links are accepted.
     #[serde(default)]
     pub links: bool,
+}
+
+impl Pipeline {
+    /// The slot with this id.
+    pub fn slot(&self, id: &str) -> Option<&Slot> {
+        self.slots.iter().find(|s| s.id == id)
+    }
+
+    /// The slot that a folder of this name means: its id or one of its `folders`, in any spelling.
+    pub fn slot_in_folder(&self, folder: &str) -> Option<&Slot> {
+        let folder = labels::fold(folder);
+        self.slots.iter().find(|s| std::iter::once(&s.id).chain(&s.folders).any(|name| labels::fold(name) == folder))
+    }
+
+    /// The chapter with this id, or with this label in any spelling.
+    pub fn chapter(&self, id_or_label: &str) -> Option<&Chapter> {
+        self.chapters.iter().find(|c| c.id == id_or_label).or_else(|| {
+            let label = labels::fold(id_or_label);
+            self.chapters.iter().find(|c| c.names().any(|name| labels::fold(name) == label))
+        })
+    }
+
+    /// The profile with this id, or with this label in any spelling.
+    pub fn profile(&self, id_or_label: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|p| p.id == id_or_label).or_else(|| {
+            let label = labels::fold(id_or_label);
+            self.profiles.iter().find(|p| p.names().any(|name| labels::fold(name) == label))
+        })
+    }
+
+    /// The identifier with this id.
+    pub fn identifier(&self, id: &str) -> Option<&Identifier> {
+        self.identifiers.iter().find(|i| i.id == id)
+    }
+
+    /// The format set with this name.
+    pub fn format_set(&self, name: &str) -> Option<&FormatSet> {
+        self.formats.get(name)
+    }
+
+    /// The instant after which a first deposit of `stage` is late. A whole dossier is judged by the last deadline:
+    /// it is a vendor's own check, and its eligibility part may have been deposited long before.
+    pub fn deadline(&self, stage: &Stage) -> Option<jiff::ZonedDateTime> {
+        let civil = match stage {
+            Stage::Eligibility => self.deadlines.eligibility.as_deref()?,
+            Stage::Chapter { .. } | Stage::Dossier => self.deadlines.preuves.as_deref()?,
+        };
+        // Refused when the file was loaded if any of this fails.
+        let zone = jiff::tz::TimeZone::get(&self.time_zone).ok()?;
+        civil.parse::<jiff::civil::DateTime>().ok()?.to_zoned_datetime(zone).ok()
+    }
+
+    /// `Périmètre` values that apply, by vague-1 status. Unknown status: those of a product that was not
+    /// referenced, which leave nothing out.
+    pub fn perimetres(&self, referenced_vague_1: Option<bool>) -> &[String] {
+        if referenced_vague_1 == Some(true) { &self.vague_1.referenced } else { &self.vague_1.not_referenced }
+    }
+
+    /// Whether a proof is asked of a product with these profiles (ids or labels) and this vague-1 status.
+    /// A proof without profile is asked of everyone; one without périmètre, in every vague.
+    pub fn asks(&self, preuve: &catalogue::Preuve, profiles: &[String], referenced_vague_1: Option<bool>) -> bool {
+        let in_perimetre = preuve.perimetre.trim().is_empty()
+            || self.perimetres(referenced_vague_1).iter().any(|perimetre| labels::same(perimetre, &preuve.perimetre));
+        if !in_perimetre {
+            return false;
+        }
+        let asked = self.profile_labels(preuve);
+        asked.is_empty()
+            || asked.iter().filter_map(|label| self.profile(label)).any(|profile| {
+                profile.always || profiles.iter().any(|chosen| self.profile(chosen).is_some_and(|chosen| chosen.id == profile.id))
+            })
+    }
+
+    /// The profile labels of a proof, joined ones taken apart (see [`catalogue::split_profiles`]).
+    fn profile_labels(&self, preuve: &catalogue::Preuve) -> Vec<String> {
+        preuve.profiles.iter().flat_map(|label| catalogue::split_profiles(label, |label| self.knows_profile_label(label))).collect()
+    }
+
+    /// Whether a catalogue's profile label is declared, as ours or as another démarche's.
+    pub(crate) fn knows_profile_label(&self, label: &str) -> bool {
+        self.profile(label).is_some() || self.other_profiles.iter().any(|other| labels::same(other, label))
+    }
+}
+
+impl Chapter {
+    /// Everything this chapter is called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [self.id.as_str(), &self.title.fr, &self.title.en].into_iter().chain(self.labels.iter().map(String::as_str))
+    }
+}
+
+impl Profile {
+    /// Everything this profile is called.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [self.id.as_str(), &self.title.fr, &self.title.en].into_iter().chain(self.labels.iter().map(String::as_str))
+    }
+}
+
+/// A pattern of the pipeline compiled to match a whole value.
+pub fn whole(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    // Alone first: `a)(b` would compile inside the group.
+    regex::Regex::new(pattern)?;
+    regex::RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(1 << 20).build()
+}
+
+/// JSON Schema of a pipeline file, for editors.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Pipeline).to_value();
+    schema["title"] = "greffier: pipeline".into();
+    schema
 }
