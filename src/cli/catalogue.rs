@@ -202,7 +202,7 @@ pub fn describe(report: &ImportReport, lang: Lang) -> String {
                 "  {:<8} {:<18} {}",
                 format!("{}{}", note.column, if note.row == 0 { String::new() } else { note.row.to_string() }),
                 note.code,
-                note.text
+                note.text.get(lang)
             ));
         }
     }

@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::labels::nearest;
+use crate::model::text::display_safe;
 
 /// Which kind of rules file: the first half of a problem's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,10 +225,11 @@ impl fmt::Display for Problem {
             write!(f, ":{line}:{column}")?;
         }
         write!(f, ": {}", self.code())?;
+        // Values come from files that people paste into: nothing of them moves the cursor.
         if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
+            write!(f, ": {}", display_safe(&self.key, 200))?;
         }
-        write!(f, ": {}", self.kind)
+        write!(f, ": {}", display_safe(&self.kind.to_string(), 2000))
     }
 }
 
@@ -306,6 +308,10 @@ impl<'t> Source<'t> {
             // Found twice: positions in arrays move once something was left out, names must not.
             let place = error.span().and_then(|span| find(&remaining, &span));
             let named = error.span().and_then(|span| find(&self.root, &span)).unwrap_or_default();
+            let kind = match kind {
+                Kind::Type(_) if self.is_date(&named) => Kind::Type("a date and time goes between quotes here".to_owned()),
+                kind => kind,
+            };
             let is_value = !matches!(kind, Kind::UnknownKey { .. });
             let goes_on = matches!(kind, Kind::UnknownKey { .. } | Kind::UnknownValue { .. } | Kind::UnknownFormat { .. } | Kind::Type(_));
             problems.push(self.problem_at(error.span().map(|s| s.start), self.key(&named), kind));
@@ -319,6 +325,11 @@ impl<'t> Source<'t> {
 
     /// A problem with what `steps` lead to, or with the nearest thing around it that is in the file.
     pub fn problem(&self, steps: &[Step], kind: Kind) -> Problem {
+        Problem { document: self.document, path: self.path.clone(), position: self.position(steps), key: self.key(steps), kind }
+    }
+
+    /// Line and column of what `steps` lead to, or of the nearest thing around it that is in the file.
+    pub fn position(&self, steps: &[Step]) -> Option<(u32, u32)> {
         let mut start = None;
         let mut table = Some(&self.root);
         let mut value: Option<&Spanned<DeValue<'t>>> = None;
@@ -333,17 +344,25 @@ impl<'t> Source<'t> {
             table = found.get_ref().as_table();
             value = Some(found);
         }
-        self.problem_at(start, self.key(steps), kind)
-    }
-
-    /// A problem with the file as a whole.
-    pub fn problem_with_file(&self, kind: Kind) -> Problem {
-        self.problem_at(None, String::new(), kind)
+        start.map(|start| line_and_column(self.text, start))
     }
 
     fn problem_at(&self, offset: Option<usize>, key: String, kind: Kind) -> Problem {
         let position = offset.map(|offset| line_and_column(self.text, offset));
         Problem { document: self.document, path: self.path.clone(), position, key, kind }
+    }
+
+    fn is_date(&self, steps: &[Step]) -> bool {
+        let [Step::Key(first), rest @ ..] = steps else { return false };
+        let mut value = self.root.get(first.as_str()).map(Spanned::get_ref);
+        for step in rest {
+            value = match (step, value) {
+                (Step::Key(key), Some(DeValue::Table(table))) => table.get(key.as_str()).map(Spanned::get_ref),
+                (Step::At(position), Some(DeValue::Array(array))) => array.get(*position).map(Spanned::get_ref),
+                _ => None,
+            };
+        }
+        matches!(value, Some(DeValue::Datetime(_)))
     }
 
     /// `slots[documentation].formats`: an element is named by its `id` where it has one.

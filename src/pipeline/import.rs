@@ -9,7 +9,6 @@
 //! sheet with cells A1 and XFD1048576 would otherwise ask for half a terabyte.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io::{Cursor, Read};
 
 use calamine::{DataRef, DataType, Reader, Xlsx};
@@ -18,7 +17,9 @@ use sha2::{Digest, Sha256};
 
 use super::catalogue::{self, Catalogue, Preuve};
 use super::labels::fold;
-use super::{Pipeline, html, ids};
+use super::{Pipeline, html, ids, validate};
+use crate::model::Text;
+use crate::model::text::display_safe;
 
 /// Most bytes of a spreadsheet that are read.
 const LARGEST: usize = 128 << 20;
@@ -111,7 +112,7 @@ pub struct Note {
     /// Stable code.
     pub code: &'static str,
     /// What was seen and what was made of it.
-    pub text: String,
+    pub text: Text,
 }
 
 /// The account of an import.
@@ -222,8 +223,16 @@ pub fn import(bytes: &[u8], name: &str, options: &Options, pipeline: Option<&Pip
     let (sheet, cells) = read_cells(bytes, options.sheet.as_deref(), &mut notes)?;
     let (header_row, columns) = find_header(&sheet, &cells, &mut notes)?;
     let layout = if columns.values().any(|c| matches!(c, Column::Preuve(k) if *k > 1)) { Layout::Rem } else { Layout::Export };
-    let mut reading =
-        Reading { columns, pipeline, notes, preuves: Vec::new(), taken: BTreeMap::new(), carried: None, unknown_labels: BTreeSet::new() };
+    let mut reading = Reading {
+        columns,
+        pipeline,
+        notes,
+        preuves: Vec::new(),
+        taken: BTreeMap::new(),
+        carried: None,
+        under_obsolete: false,
+        unknown_labels: BTreeSet::new(),
+    };
     let (mut rows, mut rows_used) = (0, 0);
     for (row, cells) in cells.range(header_row + 1..) {
         let texts = reading.texts(cells);
@@ -329,7 +338,10 @@ fn read_cells(bytes: &[u8], wanted: Option<&str>, notes: &mut Vec<Note>) -> Resu
                     row: row + 1,
                     column: letters(column),
                     code: "error-cell",
-                    text: format!("the cell shows {error} and is read as empty"),
+                    text: Text::new(
+                        format!("la cellule affiche {error} : lue comme vide"),
+                        format!("the cell shows {error} and is read as empty"),
+                    ),
                 });
                 continue;
             }
@@ -358,7 +370,10 @@ fn read_cells(bytes: &[u8], wanted: Option<&str>, notes: &mut Vec<Note>) -> Resu
             row: 0,
             column: String::new(),
             code: "beyond-bounds",
-            text: format!("cells beyond row {MOST_ROWS} or column {} were not read", letters(MOST_COLUMNS - 1)),
+            text: Text::new(
+                format!("les cellules au-delà de la ligne {MOST_ROWS} ou de la colonne {} n'ont pas été lues", letters(MOST_COLUMNS - 1)),
+                format!("cells beyond row {MOST_ROWS} or column {} were not read", letters(MOST_COLUMNS - 1)),
+            ),
         });
     }
     Ok((sheet, cells))
@@ -396,20 +411,27 @@ fn find_header(sheet: &str, cells: &Cells, notes: &mut Vec<Note>) -> Result<(u32
                 Some(found) if found == Column::Unused || !columns.values().any(|c| *c == found) => {
                     columns.insert(*column, found);
                 }
-                Some(_) => ignored.push((*column, header, "is there twice; the first one is read")),
-                None => ignored.push((*column, header, "is not a known column and is not read")),
+                Some(_) => {
+                    ignored.push((*column, header, ["est là deux fois ; la première est lue", "is there twice; the first one is read"]))
+                }
+                None => ignored.push((
+                    *column,
+                    header,
+                    ["n'est pas une colonne connue et n'est pas lue", "is not a known column and is not read"],
+                )),
             }
         }
         let missing: Vec<_> =
             Column::MANDATORY.into_iter().filter(|(c, _)| !columns.values().any(|found| found == c)).map(|(_, name)| name).collect();
         if missing.is_empty() {
-            for (column, header, why) in ignored {
+            for (column, header, [fr, en]) in ignored {
+                let header = display_safe(header.trim(), 60);
                 notes.push(Note {
                     weight: Weight::Info,
                     row: row + 1,
                     column: letters(column),
                     code: "column-ignored",
-                    text: format!("« {} » {why}", crate::model::text::display_safe(header.trim(), 60)),
+                    text: Text::new(format!("« {header} » {fr}"), format!("“{header}” {en}")),
                 });
             }
             return Ok((*row, columns));
@@ -435,13 +457,16 @@ struct Reading<'p> {
     taken: BTreeMap<String, usize>,
     /// What a merged cell leaves to the rows below it: the last row's exigence.
     carried: Option<Texts>,
+    /// The last exigence was obsolete: rows that only continue it are too.
+    under_obsolete: bool,
+
     unknown_labels: BTreeSet<(Column, String)>,
 }
 
 impl Reading<'_> {
-    fn note(&mut self, weight: Weight, row: u32, column: Option<u32>, code: &'static str, text: impl fmt::Display) {
+    fn note(&mut self, weight: Weight, row: u32, column: Option<u32>, code: &'static str, fr: impl Into<String>, en: impl Into<String>) {
         let column = column.map(letters).unwrap_or_default();
-        self.notes.push(Note { weight, row: row + 1, column, code, text: text.to_string() });
+        self.notes.push(Note { weight, row: row + 1, column, code, text: Text::new(fr, en) });
     }
 
     fn texts(&self, cells: &BTreeMap<u32, String>) -> Texts {
@@ -464,17 +489,43 @@ impl Reading<'_> {
             .find(|(_, t)| fold(t) == "obsolete")
         {
             let column = *column;
-            self.note(Weight::Info, row, Some(column), "obsolete", "marked OBSOLETE: left out");
+            self.under_obsolete |= texts.contains_key(&Column::Exigence);
+            self.note(Weight::Info, row, Some(column), "obsolete", "marquée OBSOLETE : laissée de côté", "marked OBSOLETE: left out");
             return false;
         }
         let has_preuve = texts.keys().any(|c| matches!(c, Column::Preuve(_) | Column::PreuveTitle(_)));
         if !texts.contains_key(&Column::Exigence) {
             if !has_preuve && !texts.contains_key(&Column::Scenario) {
-                self.note(Weight::Info, row, None, "not-a-requirement", "no exigence, scenario or proof: taken for a title and left out");
+                self.note(
+                    Weight::Info,
+                    row,
+                    None,
+                    "not-a-requirement",
+                    "ni exigence, ni scénario, ni preuve : prise pour un titre et laissée de côté",
+                    "no exigence, scenario or proof: taken for a title and left out",
+                );
+                return false;
+            }
+            if self.under_obsolete {
+                self.note(
+                    Weight::Info,
+                    row,
+                    None,
+                    "obsolete",
+                    "sous une exigence OBSOLETE : laissée de côté",
+                    "under an OBSOLETE exigence: left out",
+                );
                 return false;
             }
             let Some(above) = &self.carried else {
-                self.note(Weight::Lost, row, None, "no-exigence", "a scenario or proof under no exigence: left out");
+                self.note(
+                    Weight::Lost,
+                    row,
+                    None,
+                    "no-exigence",
+                    "un scénario ou une preuve sans exigence au-dessus : laissé de côté",
+                    "a scenario or proof under no exigence: left out",
+                );
                 return false;
             };
             // Only the exigence's own cells are merged over its rows.
@@ -501,8 +552,16 @@ impl Reading<'_> {
                     }
                 }
             }
-            self.note(Weight::Info, row, None, "carried", "no exigence in this row: taken from the row above, as merged cells are");
+            self.note(
+                Weight::Info,
+                row,
+                None,
+                "carried",
+                "pas d'exigence dans cette ligne : reprise de la ligne au-dessus, comme le sont des cellules fusionnées",
+                "no exigence in this row: taken from the row above, as merged cells are",
+            );
         }
+        self.under_obsolete = false;
         self.carried = Some(texts.clone());
 
         let common = self.common(row, &texts);
@@ -515,7 +574,14 @@ impl Reading<'_> {
                 (Some((column, number)), title) => {
                     let id = self.id(row, *column, number, Some(3));
                     if title.is_none() {
-                        self.note(Weight::Doubtful, row, Some(*column), "no-wording", format!("proof {id} has no wording"));
+                        self.note(
+                            Weight::Doubtful,
+                            row,
+                            Some(*column),
+                            "no-wording",
+                            format!("la preuve {id} n'a pas de libellé"),
+                            format!("proof {id} has no wording"),
+                        );
                     }
                     let title = title.map(|(_, t)| t.clone()).unwrap_or_default();
                     used |= self.add(row, Some(*column), Preuve { id, title, ..common.clone() });
@@ -524,8 +590,10 @@ impl Reading<'_> {
                     used |= self.add_implicit(row, Some(*column), title.clone(), &common);
                 }
                 (None, Some((column, title))) => {
-                    let said = format!("a proof without number: « {} »", crate::model::text::display_safe(title, 60));
-                    self.note(Weight::Doubtful, row, Some(*column), "no-number", said);
+                    let title_shown = display_safe(title, 60);
+                    let (fr, en) =
+                        (format!("une preuve sans numéro : « {title_shown} »"), format!("a proof without number: “{title_shown}”"));
+                    self.note(Weight::Doubtful, row, Some(*column), "no-number", fr, en);
                     used |= self.add_implicit(row, Some(*column), title.clone(), &common);
                 }
             }
@@ -553,13 +621,14 @@ impl Reading<'_> {
                         row,
                         Some(column),
                         "unknown-chapter",
-                        format!("« {label} » is no chapter of the pipeline (noted once)"),
+                        format!("« {label} » n'est pas un chapitre du pipeline, qui refusera ces preuves (noté une fois)"),
+                        format!("“{label}” is no chapter of the pipeline, which will refuse these proofs (noted once)"),
                     );
                 }
                 label
             }
             (None, None) => {
-                self.note(Weight::Doubtful, row, None, "no-chapter", "no chapter");
+                self.note(Weight::Doubtful, row, None, "no-chapter", "pas de chapitre", "no chapter");
                 String::new()
             }
         };
@@ -578,7 +647,7 @@ impl Reading<'_> {
                         row,
                         column,
                         "unknown-profile",
-                        format!("« {label} » is no profile of the pipeline (noted once)"),
+                        format!("« {label} » n'est pas un profil du pipeline, qui refusera ces preuves (noté une fois) : voir `profiles` et `other_profiles`"), format!("“{label}” is no profile of the pipeline, which will refuse these proofs (noted once): see `profiles` and `other_profiles`"),
                     );
                 }
             }
@@ -606,23 +675,28 @@ impl Reading<'_> {
     fn id(&mut self, row: u32, column: u32, spelled: &str, level: Option<usize>) -> String {
         match ids::canonical(spelled) {
             Some(id) => {
-                const LEVELS: [&str; 4] = ["", "an exigence", "a scenario", "a proof"];
+                const FR: [&str; 4] = ["", "une exigence", "un scénario", "une preuve"];
+                const EN: [&str; 4] = ["", "an exigence", "a scenario", "a proof"];
                 if let Some(level) = level.filter(|level| ids::numbers(&id) != *level) {
-                    let looks = LEVELS.get(ids::numbers(&id)).copied().unwrap_or("something else");
-                    let is = LEVELS[level];
-                    self.note(Weight::Info, row, Some(column), "level", format!("{id} is numbered like {looks}; its column makes it {is}"));
+                    let looks = |names: [&'static str; 4]| names.get(ids::numbers(&id)).copied().unwrap_or("?");
+                    let fr = format!("{id} est numéroté comme {} ; sa colonne en fait {}", looks(FR), FR[level]);
+                    let en = format!("{id} is numbered like {}; its column makes it {}", looks(EN), EN[level]);
+                    self.note(Weight::Info, row, Some(column), "level", fr, en);
                 }
                 id
             }
             None => {
                 let id = ids::compact(spelled);
-                self.note(
-                    Weight::Doubtful,
-                    row,
-                    Some(column),
-                    "id-grammar",
-                    format!("`{}` does not follow the grammar of ids", crate::model::text::display_safe(&id, 60)),
-                );
+                let shown = display_safe(&id, 60);
+                if validate::cannot_be_an_id(&id, true).is_some() {
+                    let fr = format!("`{shown}` ne peut pas servir d'identifiant : le catalogue sera refusé tant qu'il n'est pas corrigé");
+                    let en = format!("`{shown}` cannot be an id: the catalogue will be refused until it is corrected");
+                    self.note(Weight::Doubtful, row, Some(column), "id-unusable", fr, en);
+                } else {
+                    let fr = format!("`{shown}` ne suit pas la grammaire des identifiants");
+                    let en = format!("`{shown}` does not follow the grammar of ids");
+                    self.note(Weight::Doubtful, row, Some(column), "id-grammar", fr, en);
+                }
                 id
             }
         }
@@ -641,7 +715,14 @@ impl Reading<'_> {
     /// Adds a proof, or joins it to the one that has its id already.
     fn add(&mut self, row: u32, column: Option<u32>, preuve: Preuve) -> bool {
         if preuve.id.is_empty() {
-            self.note(Weight::Lost, row, column, "no-id", "neither proof, scenario nor exigence has an id: left out");
+            self.note(
+                Weight::Lost,
+                row,
+                column,
+                "no-id",
+                "ni la preuve, ni le scénario, ni l'exigence n'ont d'identifiant : laissée de côté",
+                "neither proof, scenario nor exigence has an id: left out",
+            );
             return false;
         }
         let Some(position) = self.taken.get(&preuve.id).copied() else {
@@ -654,7 +735,14 @@ impl Reading<'_> {
         let mut alike = preuve.clone();
         alike.profiles.clone_from(&first.profiles);
         if preuve == *first {
-            self.note(Weight::Info, row, column, "duplicate", format!("{} is in row {first_row} already, word for word", preuve.id));
+            self.note(
+                Weight::Info,
+                row,
+                column,
+                "duplicate",
+                format!("{} est déjà ligne {first_row}, mot pour mot", preuve.id),
+                format!("{} is in row {first_row} already, word for word", preuve.id),
+            );
             return true;
         }
         if alike == *first {
@@ -673,6 +761,7 @@ impl Reading<'_> {
                 row,
                 column,
                 "duplicate-profile",
+                format!("{} est ligne {first_row} pour d'autres profils : réunis", preuve.id),
                 format!("{} is in row {first_row} for other profiles: joined", preuve.id),
             );
             return true;
@@ -683,6 +772,7 @@ impl Reading<'_> {
                 row,
                 column,
                 "no-number-twice",
+                format!("{} a une seconde preuve sans numéro (la première : ligne {first_row}) : laissée de côté", preuve.id),
                 format!("{} has a second proof without number (first: row {first_row}): left out", preuve.id),
             );
         } else {
@@ -691,6 +781,7 @@ impl Reading<'_> {
                 row,
                 column,
                 "duplicate-id",
+                format!("{} est ligne {first_row} avec un autre contenu : la première reste", preuve.id),
                 format!("{} is in row {first_row} with another content: the first one stays", preuve.id),
             );
         }
@@ -716,6 +807,7 @@ impl Reading<'_> {
                 row,
                 None,
                 "scenario-row",
+                format!("le scénario {id} a des preuves numérotées dans d'autres lignes : celle-ci n'en fait pas une de plus"),
                 format!("scenario {id} has numbered proofs in other rows: no proof made of this one"),
             );
         }
@@ -737,4 +829,260 @@ fn letters(mut column: u32) -> String {
 
 fn column_number(letters: &str) -> u32 {
     letters.bytes().fold(0, |n, b| n * 26 + u32::from(b - b'A') + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use rust_xlsxwriter::{Formula, Workbook};
+
+    use super::*;
+    use crate::cli::catalogue::describe;
+    use crate::model::Lang;
+
+    const EXPORT: &[&str] = &[
+        "PÉRIMETRE",
+        "ID",
+        "Chapitre",
+        "Fonction",
+        "Exigence",
+        "Commentaire",
+        "Profil",
+        "Nº  Scenario",
+        "Scénario de conformité",
+        "N° preuve",
+        "Preuve",
+        "Profil historique",
+        "Criticité",
+        "Ordre",
+        "Trigramme",
+    ];
+
+    fn workbook(sheet: &str, rows: &[&[&str]]) -> Vec<u8> {
+        let mut workbook = Workbook::new();
+        let worksheet = workbook.add_worksheet().set_name(sheet).unwrap();
+        for (r, row) in rows.iter().enumerate() {
+            for (c, cell) in row.iter().enumerate() {
+                if let Some(formula) = cell.strip_prefix("=") {
+                    worksheet.write_formula(r as u32, c as u16, Formula::new(formula).set_result("#N/A")).unwrap();
+                } else if !cell.is_empty() {
+                    worksheet.write_string(r as u32, c as u16, *cell).unwrap();
+                }
+            }
+        }
+        workbook.save_to_buffer().unwrap()
+    }
+
+    fn pipeline() -> Pipeline {
+        crate::pipeline::read(std::path::Path::new("pipelines/lgc-vague-2.toml")).unwrap()
+    }
+
+    fn shown(bytes: &[u8], options: &Options, pipeline: Option<&Pipeline>) -> String {
+        let (catalogue, mut report) = import(bytes, "EXPORT_CONVERGENCE_16022026_ABC_J2.xlsx", options, pipeline).unwrap();
+        report.source_sha256 = String::new();
+        let preuves = Catalogue { source_sha256: None, ..catalogue }.to_toml().unwrap();
+        format!("{}\n{preuves}", describe(&report, Lang::Fr))
+    }
+
+    #[test]
+    fn an_export_with_its_usual_oddities_is_read_with_an_account_of_them() {
+        let ins = "Gestion de l’identité nationale de santé";
+        let general = "Médecin de ville - LGC : Profil Général";
+        let rows: &[&[&str]] = &[
+            &["Export du 16/02/2026"],
+            EXPORT,
+            &[
+                "Vague 1",
+                "SC.\u{a0}INS.02",
+                ins,
+                "Qualifier",
+                "<p class=\"mb-1\">Le syst&egrave;me DOIT<br/>qualifier.</p>",
+                "",
+                &format!("{general} , CIBA"),
+                "SC.INS.02.01",
+                "<ol><li>Ouvrir</li><li>Voir</li></ol>",
+                "SC.INS.02.01.01",
+                "<p>Copie d&rsquo;&eacute;cran</p>",
+                "",
+                "Majeure",
+                "1",
+                "ABC",
+            ],
+            &["", "", "", "", "", "", "", "", "", "INS.02.01.02", "Vidéo", "", "", "2"],
+            // No proof number: implicit.
+            &["Vague 2", "INS.03", ins, "", "E", "", general, "INS.03.01", "S", "", "", "", "", "3"],
+            // Level anomalies.
+            &[
+                "Vague 2",
+                "DMP/HISTO.04",
+                "Chapitre inconnu",
+                "",
+                "E",
+                "",
+                "Autre profil",
+                "DMP/HISTO.04",
+                "S",
+                "DMP/HISTO.04.01",
+                "P",
+                "",
+                "",
+                "4",
+            ],
+            &[],
+            &["Titre de bloc", "", "", "", "", "", "", "", "", "", "", "", "", ""],
+            &["Vague 2", "INS.90", ins, "", "E", "", general, "INS.90.01", "S", "INS.90.01.01", "P", "", "Obsolète", "5"],
+            &["Vague 2", "INS.91", ins, "", "E", "", general, "INS.91.01", "S", "INS.91.01.01", "P", "", "OBSOLETE", "6"],
+            &["", "", "", "", "", "", "", "INS.91.02", "S", "INS.91.02.01", "P"],
+            // The same again, for another profile, and with another text.
+            &["Vague 2", "INS.04", ins, "", "E", "", general, "INS.04.01", "S", "INS.04.01.01", "P", "", "", "7"],
+            &["Vague 2", "INS.04", ins, "", "E", "", general, "INS.04.01", "S", "INS.04.01.01", "P", "", "", "7"],
+            &["Vague 2", "INS.04", ins, "", "E", "", "CIBA", "INS.04.01", "S", "INS.04.01.01", "P", "", "", "7"],
+            &["Vague 2", "INS.04", ins, "", "E", "", general, "INS.04.01", "S", "INS.04.01.01", "autre", "", "", "7"],
+            // A row for the scenario beside its numbered proofs.
+            &["Vague 2", "INS.04", ins, "", "E", "", general, "INS.04.01", "S", "", "", "", "", "7"],
+            &["Vague 2", "INS 5?", ins, "", "=NA()", "", "Tous profils", "INS.05.01", "S", "INS.05.01.01", "", "", "", "8"],
+        ];
+        insta::assert_snapshot!("export", shown(&workbook("exigences ", rows), &Options::default(), Some(&pipeline())));
+    }
+
+    #[test]
+    fn the_published_layout_with_ten_pairs_of_proofs_is_read() {
+        let mut header = vec![
+            "Exigence conditionnelle OUI/NON",
+            "Profil",
+            "ID Section",
+            "Section",
+            "Bloc",
+            "Fonction",
+            "Nature de l'exigence",
+            "N° exigence",
+            "Énoncé de l'exigence",
+            "N° scénario",
+            "Scénario de conformité",
+        ];
+        let numbered: Vec<String> = (1..=10).flat_map(|k| [format!("N° preuve {k}"), format!("Preuve {k}")]).collect();
+        header.extend(numbered.iter().map(String::as_str));
+        let row = |start: &[&'static str], pairs: usize, id: &str| -> Vec<String> {
+            let mut row: Vec<String> = start.iter().map(|c| (*c).to_owned()).collect();
+            row.extend((1..=pairs).flat_map(|k| [format!("{id}.{k:02}"), format!("Preuve n° {k}")]));
+            row
+        };
+        let rows = [
+            row(
+                &["NON", "Profil Général", "S1", "Section", "INS", "F", "EXIGENCE", "INS.02", "Énoncé", "INS.02.01", "Scénario"],
+                10,
+                "INS.02.01",
+            ),
+            // Merged over the rows of one exigence.
+            row(&["", "", "", "", "", "", "", "", "", "INS.02.02", "Scénario 2"], 1, "INS.02.02"),
+            row(
+                &["OUI", "Profil Général", "S1", "Section", "INS", "F", "EXIGENCE", "INS.03", "Énoncé", "INS.03.01", "Scénario"],
+                2,
+                "INS.03.01",
+            ),
+            row(
+                &["NON", "Profil Général", "S1", "Section", "INS", "F", "PRECONISATION", "INS.04", "Énoncé", "INS.04.01", "Scénario"],
+                0,
+                "",
+            ),
+        ];
+        let rows: Vec<Vec<&str>> = std::iter::once(header).chain(rows.iter().map(|r| r.iter().map(String::as_str).collect())).collect();
+        let rows: Vec<&[&str]> = rows.iter().map(Vec::as_slice).collect();
+        let (catalogue, report) =
+            import(&workbook("REM", &rows), "REM.xlsx", &Options { date: Some("2024-11-07".into()), ..Options::default() }, None).unwrap();
+        assert_eq!(report.layout, Layout::Rem);
+        assert_eq!(catalogue.preuves.iter().map(|p| p.id.as_str()).filter(|id| id.starts_with("INS.02.01.")).count(), 10);
+        assert_eq!(catalogue.preuves[10].exigence, "INS.02");
+        let conditional: Vec<&str> = catalogue.preuves.iter().filter(|p| p.conditional).map(|p| p.id.as_str()).collect();
+        assert_eq!(conditional, ["INS.03.01.01", "INS.03.01.02", "INS.04.01"]);
+        assert_eq!((report.rows, report.rows_used, report.preuves, report.implicit), (4, 4, 14, 1));
+        assert_eq!((catalogue.version.as_str(), catalogue.date.as_str()), ("2024-11-07", "2024-11-07"));
+    }
+
+    #[test]
+    fn what_is_no_export_is_refused_with_a_code() {
+        let said = |bytes: &[u8], name: &str| import(bytes, name, &Options::default(), None).unwrap_err().to_string();
+        let good = workbook("Exigences", &[EXPORT, &["Vague 1", "INS.02", "INS", "", "E", "", "", "INS.02.01", "S", "INS.02.01.01", "P"]]);
+        assert!(said(b"PK\x03\x04 no workbook", "x_16022026.xlsx").starts_with("CATALOGUE-WORKBOOK"));
+        assert!(
+            said(&workbook("Exigences", &[&["ID", "Chapitre"]]), "x_16022026.xlsx")
+                .starts_with("CATALOGUE-COLUMNS: sheet `Exigences`: no row has the columns « N° scénario »")
+        );
+        assert!(said(&workbook("Exigences", &[EXPORT]), "x_16022026.xlsx").starts_with("CATALOGUE-EMPTY"));
+        assert!(said(&good, "export.xlsx").starts_with("CATALOGUE-DATE"));
+        assert!(said(&good, "export_31132026.xlsx").starts_with("CATALOGUE-DATE"), "no such month");
+        let other = Options { sheet: Some("Autre".into()), ..Options::default() };
+        assert!(
+            import(&good, "x_16022026.xlsx", &other, None)
+                .unwrap_err()
+                .to_string()
+                .starts_with("CATALOGUE-SHEET: no sheet `Autre` (there: Exigences)")
+        );
+    }
+
+    #[test]
+    fn a_cell_at_the_far_corner_costs_nothing_and_is_noted() {
+        let mut workbook = Workbook::new();
+        let sheet = workbook.add_worksheet().set_name("Exigences").unwrap();
+        for (c, header) in EXPORT.iter().enumerate() {
+            sheet.write_string(0, c as u16, *header).unwrap();
+        }
+        for (c, cell) in ["Vague 1", "INS.02", "INS", "", "E", "", "", "INS.02.01", "S", "INS.02.01.01", "P"].into_iter().enumerate() {
+            sheet.write_string(1, c as u16, cell).unwrap();
+        }
+        sheet.write_string(1_048_575, 16_383, "loin").unwrap();
+        let (_, report) = import(&workbook.save_to_buffer().unwrap(), "x_16022026.xlsx", &Options::default(), None).unwrap();
+        assert_eq!(report.notes.iter().map(|n| n.code).collect::<Vec<_>>(), ["beyond-bounds", "column-ignored"]);
+        assert_eq!(report.count(Weight::Lost), 1);
+    }
+
+    #[test]
+    fn a_workbook_that_declares_endless_strings_is_refused_before_memory_is_reserved() {
+        let good = workbook("Exigences", &[EXPORT, &["x"]]);
+        let mut read = zip::ZipArchive::new(Cursor::new(good)).unwrap();
+        let mut written = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for n in 0..read.len() {
+            let mut member = read.by_index(n).unwrap();
+            let name = String::from_utf8(member.name_raw().to_vec()).unwrap();
+            let mut bytes = Vec::new();
+            member.read_to_end(&mut bytes).unwrap();
+            if name.ends_with("sharedStrings.xml") {
+                bytes = String::from_utf8(bytes).unwrap().replace("uniqueCount=\"", "uniqueCount=\"999999999999").into_bytes();
+            }
+            written.start_file(name.as_str(), zip::write::SimpleFileOptions::default()).unwrap();
+            std::io::Write::write_all(&mut written, &bytes).unwrap();
+        }
+        let lying = written.finish().unwrap().into_inner();
+        assert!(
+            import(&lying, "x_16022026.xlsx", &Options::default(), None)
+                .unwrap_err()
+                .to_string()
+                .starts_with("CATALOGUE-WORKBOOK: declares")
+        );
+    }
+
+    #[test]
+    fn columns_are_named_as_spreadsheets_do() {
+        for (column, name) in [(0, "A"), (25, "Z"), (26, "AA"), (701, "ZZ"), (702, "AAA"), (16_383, "XFD")] {
+            assert_eq!(letters(column), name);
+            assert_eq!(column_number(name), column + 1);
+        }
+    }
+
+    #[test]
+    fn headers_are_recognised_in_other_spellings() {
+        for (header, column) in [
+            ("N° Preuve", Column::Preuve(1)),
+            ("Nº preuve 10", Column::Preuve(10)),
+            ("Numéro de preuve", Column::Preuve(1)),
+            ("n°preuve 3", Column::Preuve(3)),
+            ("PREUVE 2", Column::PreuveTitle(2)),
+            ("Énoncé de l’exigence", Column::ExigenceTitle),
+            ("Périmètre (vague)", Column::Perimetre),
+            ("Bloc", Column::Chapitre),
+        ] {
+            assert_eq!(Column::of(header), Some(column), "{header}");
+        }
+        assert_eq!(Column::of("Preuve 11"), None);
+        assert_eq!(Column::of("Montant"), None);
+    }
 }

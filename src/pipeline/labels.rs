@@ -48,9 +48,9 @@ pub fn same(a: &str, b: &str) -> bool {
 }
 
 /// The candidate nearest to `word`, when it is near enough to be a slip of the pen: at most one edit in
-/// three characters (insertion, deletion, substitution, swap of neighbours).
+/// three characters (insertion, deletion, substitution, swap of neighbours). One or two letters say too little.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
+    let allowed = word.chars().count() / 3;
     candidates.into_iter().map(|c| (edits(word, c), c)).filter(|(d, _)| *d <= allowed).min_by_key(|(d, c)| (*d, c.len())).map(|(_, c)| c)
 }
 

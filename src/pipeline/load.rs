@@ -201,3 +201,248 @@ fn read_text(path: &Path) -> Result<String, String> {
 fn sha256_hex(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CATALOGUE: &str = r#"
+        schema = "greffier/catalogue/1"
+        version = "1"
+        date = "2026-01-31"
+        source = "test"
+        [[preuves]]
+        id = "INS.02.01.01"
+        title = "x"
+        chapter = "Identité"
+        exigence = "INS.02"
+        scenario = "INS.02.01"
+        profiles = ["Profil Général , Suivi"]
+        perimetre = "vague 1"
+    "#;
+
+    const PIPELINE: &str = r#"schema = "greffier/pipeline/1"
+id = "test"
+version = "1"
+title = { fr = "Essai", en = "Test" }
+time_zone = "Europe/Paris"
+catalogue = "catalogue.toml"
+bytes_per_mo = 1000000
+
+[vague_1]
+referenced = ["Vague 2"]
+not_referenced = ["Vague 1", "Vague 2"]
+
+[[profiles]]
+id = "general"
+title = { fr = "Profil Général", en = "General" }
+labels = ["Profil Général"]
+always = true
+
+[[profiles]]
+id = "suivi"
+title = { fr = "Suivi", en = "Follow-up" }
+labels = ["Suivi"]
+
+[[chapters]]
+id = "ins"
+title = { fr = "Identité", en = "Identity" }
+
+[[identifiers]]
+id = "nie"
+title = { fr = "NIE", en = "NIE" }
+
+[formats.preuve]
+accepted = ["png"]
+
+[[slots]]
+id = "documentation"
+title = { fr = "Documentation", en = "Documentation" }
+max_files = 10
+max_size = { mo = 15, inclusive = false }
+formats = "preuve"
+
+[preuves]
+max_items = 20
+max_size = { mo = 10, inclusive = true }
+formats = "preuve"
+"#;
+
+    struct Directory(tempfile::TempDir);
+
+    impl Directory {
+        fn new(pipeline: &str, catalogue: &str) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("pipeline.toml"), pipeline).unwrap();
+            fs::write(directory.path().join("catalogue.toml"), catalogue).unwrap();
+            Self(directory)
+        }
+        /// What `load` says, without the directory.
+        fn said(&self) -> String {
+            match load(&self.0.path().join("pipeline.toml")) {
+                Ok(loaded) => format!("ok: {}", loaded.pipeline.id),
+                Err(error) => error.to_string().replace(&format!("{}/", self.0.path().display()), ""),
+            }
+        }
+    }
+
+    fn said(pipeline: &str) -> String {
+        Directory::new(pipeline, CATALOGUE).said()
+    }
+
+    fn said_of_catalogue(catalogue: &str) -> String {
+        Directory::new(PIPELINE, catalogue).said()
+    }
+
+    #[test]
+    fn a_right_pipeline_loads_with_its_catalogue() {
+        let directory = Directory::new(PIPELINE, CATALOGUE);
+        let loaded = load(&directory.0.path().join("pipeline.toml")).unwrap();
+        assert_eq!(loaded.catalogue.preuves[0].chapter, "ins", "labels become chapter ids");
+        assert_eq!(loaded.sha256, hex::encode(Sha256::digest(PIPELINE)));
+        let suivi = Candidature { profiles: vec!["suivi".into()], referenced_vague_1: Some(false), ..Candidature::default() };
+        assert_eq!(loaded.applicable(&suivi).len(), 1);
+        assert_eq!(loaded.applicable(&Candidature { referenced_vague_1: Some(true), ..suivi }).len(), 0);
+    }
+
+    #[test]
+    fn unknown_keys_are_all_told_with_their_place_and_the_key_they_meant() {
+        let wrong = PIPELINE
+            .replace("max_files = 10", "max_flies = 10\nmax_files = 10\ncolour = \"é\"")
+            .replace("always = true", "allways = true")
+            .replace("bytes_per_mo = 1000000", "bytes_per_mo = 1000000\nlimit = 3");
+        insta::assert_snapshot!("unknown_keys", said(&wrong));
+    }
+
+    #[test]
+    fn formats_and_values_outside_their_lists_are_all_told() {
+        let wrong = PIPELINE
+            .replace("accepted = [\"png\"]", "accepted = [\"pgn\", \"png\", \"PDF\", \"wordperfect\"]\nunconfirmed = [\"png\"]")
+            .replace("formats = \"preuve\"\n\n[preuves]", "formats = \"preuve\"\nreader = \"documentations\"\n\n[preuves]");
+        insta::assert_snapshot!("unknown_values", said(&wrong));
+    }
+
+    #[test]
+    fn every_semantic_problem_is_told_at_once() {
+        let wrong = PIPELINE
+            .replace("id = \"test\"", "id = \"Test 1\"")
+            .replace("greffier/pipeline/1", "greffier/pipeline/2")
+            .replace("Europe/Paris", "Europe/Pari")
+            .replace("id = \"suivi\"", "id = \"general\"")
+            .replace("labels = [\"Suivi\"]", "labels = [\"profil general\", \"Suivi\"]")
+            .replace("bytes_per_mo = 1000000", "bytes_per_mo = 0")
+            .replace("title = { fr = \"NIE\", en = \"NIE\" }", "title = { fr = \"NIE\", en = \"NIE\" }\npattern = '[A-Z'")
+            .replace("max_files = 10", "max_files = 0\noverflow_formats = \"archive\"")
+            .replace("mo = 15", "mo = -1.5")
+            .replace("formats = \"preuve\"\n\n[preuves]", "formats = \"preuves\"\n\n[preuves]");
+        let wrong = wrong
+            + r#"
+[severities]
+sandbox-tiemout = "notice"
+
+[[dependencies]]
+id = "a"
+title = { fr = "A", en = "A" }
+help = { fr = "A", en = "A" }
+identifiers = ["nie", "nil"]
+after = ["b", "c"]
+slot = "cnda"
+
+[[dependencies]]
+id = "b"
+title = { fr = "B", en = "B" }
+help = { fr = "B", en = "B" }
+after = ["a"]
+"#;
+        insta::assert_snapshot!("semantic_problems", said(&wrong));
+    }
+
+    #[test]
+    fn local_times_that_do_not_exist_or_come_twice_are_refused() {
+        let with = |deadlines: &str| said(&(PIPELINE.to_owned() + "\n[deadlines]\n" + deadlines));
+        assert_eq!(with("eligibility = \"2025-10-10T15:19:00\""), "ok: test");
+        insta::assert_snapshot!(
+            "local_times",
+            [
+                with("preuves = \"2026-03-29T02:30:00\""),
+                with("preuves = \"2026-10-25T02:30:00\""),
+                with("preuves = \"2026-02-30T12:00:00\""),
+                with("preuves = \"2026-02-20\""),
+                with("preuves = 2026-02-20T12:00:00"),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn malformed_toml_is_told_with_line_and_column() {
+        insta::assert_snapshot!("malformed", said(&PIPELINE.replace("version = \"1\"", "version = \"1")));
+    }
+
+    #[test]
+    fn missing_keys_and_wrong_types_are_told() {
+        insta::assert_snapshot!(
+            "missing_and_types",
+            [
+                said(&PIPELINE.replace("max_items = 20\n", "")),
+                said(&PIPELINE.replace("max_items = 20", "max_items = -1")),
+                said(&PIPELINE.replace("max_items = 20", "max_items = \"20\"").replace("always = true", "always = \"oui\"")),
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn problems_of_the_catalogue_are_told_in_its_own_lines() {
+        let second = r#"
+        [[preuves]]
+        id = "INS.02.01.01"
+        title = "x"
+        chapter = "MSSanté"
+        exigence = "SC.INS.02"
+        scenario = "INS .02"
+        profiles = ["Suivis"]
+        perimetre = "Vague 3"
+        [[preuves]]
+        id = "../etc"
+        title = "x"
+        chapter = "ins"
+        exigence = ""
+        "#;
+        let wrong = CATALOGUE.replace("2026-01-31", "31/01/2026").replace("title = \"x\"", "titre = \"x\"") + second;
+        insta::assert_snapshot!("catalogue_problems", said_of_catalogue(&wrong));
+    }
+
+    #[test]
+    fn a_catalogue_that_is_not_there_is_told_at_the_key_that_names_it() {
+        let directory = Directory::new(PIPELINE, CATALOGUE);
+        fs::remove_file(directory.0.path().join("catalogue.toml")).unwrap();
+        assert!(
+            directory.said().starts_with("pipeline.toml:6:1: PIPELINE-UNREADABLE: catalogue: cannot read `catalogue.toml`"),
+            "{}",
+            directory.said()
+        );
+    }
+
+    #[test]
+    fn a_pipeline_is_found_by_path_or_id() {
+        let directory = Path::new("pipelines");
+        assert_eq!(find("lgc-vague-2", directory).unwrap(), directory.join("lgc-vague-2.toml"));
+        assert!(find("pipelines/dpi-vague-2.toml", directory).is_ok());
+        let unknown = find("lgc-vague-3", directory).unwrap_err().to_string();
+        assert_eq!(unknown, "PIPELINE-UNKNOWN: no pipeline `lgc-vague-3` in pipelines (there: dpi-vague-2, lgc-vague-2)");
+        assert!(find("../pipelines/lgc-vague-2", directory).is_err(), "an id names no other directory");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_file_never_panics(at in 0usize..1400, inserted in "[\\[\\]={}\"'.,#\\n a0é-]{0,4}", removed in 0usize..30) {
+            let mut text = PIPELINE.to_owned();
+            let start = (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap();
+            let end = (start..=(start + removed).min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap();
+            text.replace_range(start..end, &inserted);
+            let (pipeline, problems) = parse_pipeline(Path::new("x.toml"), &text);
+            proptest::prop_assert!(pipeline.is_some() || !problems.is_empty());
+        }
+    }
+}

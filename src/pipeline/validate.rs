@@ -41,28 +41,30 @@ impl Check<'_, '_> {
                 self.report(steps, Kind::IdShape(id.to_owned()));
             }
             if let Some(first) = seen.insert(id, position) {
-                self.report(steps, Kind::Duplicate { what, value: id.to_owned(), by: format!("{list}[{first}]") });
+                let by = self.line_of(at![list, first, "id"]);
+                self.report(steps, Kind::Duplicate { what, value: id.to_owned(), by });
             }
         }
     }
 
+    /// « line 12 », for what was there first.
+    fn line_of(&self, steps: &[Step]) -> String {
+        self.source.position(steps).map_or_else(String::new, |(line, _)| format!("line {line}"))
+    }
+
     /// Labels by which something is recognised: unique over the list, in any spelling.
-    fn labels<'l>(
-        &mut self,
-        list: &'static str,
-        key: &'static str,
-        what: &'static str,
-        labels: impl Iterator<Item = (usize, &'l str, &'l [String])>,
-    ) {
-        let mut taken: BTreeMap<String, String> = BTreeMap::new();
-        for (position, id, labels) in labels {
+    fn labels<'l>(&mut self, list: &'static str, key: &'static str, what: &'static str, labels: impl Iterator<Item = &'l [String]>) {
+        let mut taken: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for (position, labels) in labels.enumerate() {
             for (at, label) in labels.iter().enumerate() {
                 let steps = at![list, position, key, at];
                 self.filled(steps, what, label);
-                if let Some(by) = taken.get(&fold(label)).filter(|by| *by != id) {
-                    self.report(steps, Kind::Duplicate { what, value: label.clone(), by: format!("{list}[{by}]") });
+                let (first, first_at) = *taken.entry(fold(label)).or_insert((position, at));
+                // Two spellings of one label beside each other are harmless.
+                if first != position {
+                    let by = self.line_of(at![list, first, key, first_at]);
+                    self.report(steps, Kind::Duplicate { what, value: label.clone(), by });
                 }
-                taken.entry(fold(label)).or_insert_with(|| id.to_owned());
             }
         }
     }
@@ -124,12 +126,7 @@ pub(super) fn pipeline(pipeline: &Pipeline, source: &Source<'_>, problems: &mut 
     }
 
     check.ids("profiles", "profile", pipeline.profiles.iter().map(|p| p.id.as_str()));
-    check.labels(
-        "profiles",
-        "labels",
-        "label",
-        pipeline.profiles.iter().enumerate().map(|(at, p)| (at, p.id.as_str(), p.labels.as_slice())),
-    );
+    check.labels("profiles", "labels", "label", pipeline.profiles.iter().map(|p| p.labels.as_slice()));
     for (at, profile) in pipeline.profiles.iter().enumerate() {
         if profile.labels.is_empty() {
             check.report(at!["profiles", at, "labels"], Kind::Empty("labels"));
@@ -137,7 +134,7 @@ pub(super) fn pipeline(pipeline: &Pipeline, source: &Source<'_>, problems: &mut 
     }
     for (at, label) in pipeline.other_profiles.iter().enumerate() {
         if let Some(profile) = pipeline.profile(label) {
-            let by = format!("profiles[{}]", profile.id);
+            let by = format!("profile `{}`", profile.id);
             check.report(at!["other_profiles", at], Kind::Duplicate { what: "label", value: label.clone(), by });
         }
     }
@@ -148,17 +145,12 @@ pub(super) fn pipeline(pipeline: &Pipeline, source: &Source<'_>, problems: &mut 
     }
 
     check.ids("chapters", "chapter", pipeline.chapters.iter().map(|c| c.id.as_str()));
-    check.labels(
-        "chapters",
-        "labels",
-        "label",
-        pipeline.chapters.iter().enumerate().map(|(at, c)| (at, c.id.as_str(), c.labels.as_slice())),
-    );
+    check.labels("chapters", "labels", "label", pipeline.chapters.iter().map(|c| c.labels.as_slice()));
     let mut titles = BTreeMap::new();
     for (at, chapter) in pipeline.chapters.iter().enumerate() {
         check.filled(at!["chapters", at, "title", "fr"], "title", &chapter.title.fr);
         if let Some(by) = titles.insert(fold(&chapter.title.fr), &chapter.id) {
-            let kind = Kind::Duplicate { what: "title", value: chapter.title.fr.clone(), by: format!("chapters[{by}]") };
+            let kind = Kind::Duplicate { what: "title", value: chapter.title.fr.clone(), by: format!("chapter `{by}`") };
             check.report(at!["chapters", at, "title", "fr"], kind);
         }
     }
@@ -194,7 +186,7 @@ pub(super) fn pipeline(pipeline: &Pipeline, source: &Source<'_>, problems: &mut 
         for (key, list) in [("accepted", &set.accepted), ("unconfirmed", &set.unconfirmed)] {
             for (at, format) in list.iter().enumerate() {
                 if let Some(by) = seen.insert(*format, key) {
-                    let kind = Kind::Duplicate { what: "format", value: format.code().to_owned(), by: by.to_owned() };
+                    let kind = Kind::Duplicate { what: "format", value: format.code().to_owned(), by: format!("`{by}`") };
                     check.report(at!["formats", name, key, at], kind);
                 }
             }
@@ -203,7 +195,7 @@ pub(super) fn pipeline(pipeline: &Pipeline, source: &Source<'_>, problems: &mut 
 
     let sets = || pipeline.formats.keys().map(String::as_str);
     check.ids("slots", "slot", pipeline.slots.iter().map(|s| s.id.as_str()));
-    check.labels("slots", "folders", "folder", pipeline.slots.iter().enumerate().map(|(at, s)| (at, s.id.as_str(), s.folders.as_slice())));
+    check.labels("slots", "folders", "folder", pipeline.slots.iter().map(|s| s.folders.as_slice()));
     for (at, slot) in pipeline.slots.iter().enumerate() {
         if slot.max_files == 0 {
             check.report(at!["slots", at, "max_files"], Kind::Zero("max_files"));
@@ -286,7 +278,7 @@ pub(super) fn catalogue(catalogue: &Catalogue, pipeline: Option<&Pipeline>, sour
             }
         }
         if let Some(first) = seen.insert(&preuve.id, at) {
-            let by = format!("preuves[{first}]");
+            let by = check.line_of(at!["preuves", first, "id"]);
             check.report(at!["preuves", at, "id"], Kind::Duplicate { what: "proof", value: preuve.id.clone(), by });
         }
         let Some(pipeline) = pipeline else { continue };
@@ -322,7 +314,7 @@ pub(super) fn catalogue(catalogue: &Catalogue, pipeline: Option<&Pipeline>, sour
 
 /// Why `id` cannot name a requirement. Ids outside the agency's grammar are let through, because published
 /// catalogues hold some; those that could not be a folder of the bundle are not.
-fn cannot_be_an_id(id: &str, required: bool) -> Option<&'static str> {
+pub(super) fn cannot_be_an_id(id: &str, required: bool) -> Option<&'static str> {
     if id.is_empty() {
         return required.then_some("it is empty");
     }
