@@ -122,37 +122,34 @@ fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, &'static str)
 fn clean(files: &mut Files, asked: &[&Requirement]) {
     const ROOT: &str = "dossiers/lgc-clean";
     let chapter: Vec<&&Requirement> = asked.iter().filter(|r| r.preuve.chapter == "Conformité aux autres services socles").collect();
+    const WORD: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
+    const ODT: &str = "application/vnd.oasis.opendocument.text";
     let mut items = Vec::new();
     for (n, requirement) in chapter.into_iter().enumerate() {
-        let preuve = &requirement.preuve;
-        let (name, media_type, bytes) = match n {
-            1 => ("demonstration.mp4", "video/mp4", film(&preuve.id, &preuve.title).iso(&[b"isom", b"iso2", b"avc1", b"mp41"])),
-            2 => (
-                "attestation.docx",
-                "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-                office::docx("Attestation de conformité", &attestation(&preuve.id)),
-            ),
-            3 => ("capture.jpg", "image/jpeg", screen(&preuve.id, &preuve.title).jpeg(70)),
-            4 => (
-                "messages.xlsx",
-                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-                office::xlsx("Messages", &table(&preuve.id), false),
-            ),
-            _ => ("capture.png", "image/png", screen(&preuve.id, &preuve.title).png()),
+        let (id, title) = (&requirement.preuve.id, &requirement.preuve.title);
+        let png = || ("capture.png", "image/png", screen(id, title).png());
+        let deposited = match n {
+            0 => vec![("attestation.docx", WORD, office::docx("Attestation de conformité", &attestation(id)))],
+            1 => vec![png(), ("demonstration.mp4", "video/mp4", film(id, title).iso(&[b"isom", b"iso2", b"avc1", b"mp41"]))],
+            2 => vec![("capture.jpg", "image/jpeg", screen(id, title).jpeg(70))],
+            3 => vec![("description.odt", ODT, office::odt("Description des messages", &attestation(id)))],
+            _ => vec![png()],
         };
-        let object = format!("depot/{}/{name}", ids::folder_name(&preuve.id));
-        items.push(serde_json::json!({
-            "id": format!("item-{:02}", n + 1),
-            "preuve": preuve.id,
-            "file": {
-                "object": object,
-                "name": name,
-                "size": bytes.len(),
-                "media_type": media_type,
-                "sha256": hex::encode(Sha256::digest(&bytes)),
-            },
-        }));
-        files.insert(format!("{ROOT}/{object}"), bytes);
+        for (name, media_type, bytes) in deposited {
+            let object = format!("depot/{}/{name}", ids::folder_name(id));
+            items.push(serde_json::json!({
+                "id": format!("item-{:02}", items.len() + 1),
+                "preuve": id,
+                "file": {
+                    "object": object,
+                    "name": name,
+                    "size": bytes.len(),
+                    "media_type": media_type,
+                    "sha256": hex::encode(Sha256::digest(&bytes)),
+                },
+            }));
+            files.insert(format!("{ROOT}/{object}"), bytes);
+        }
     }
     let submission = serde_json::json!({
         "schema": greffier::model::submission::SCHEMA,
@@ -434,4 +431,28 @@ fn readme(mistakes: &[(String, &'static str)]) -> String {
     }
     page + "\nFormats that the published list leaves unclear (`pdf`, `ods`, `flv`) are among the honest files: they are accepted with a notice. \
         Word 97 and PowerPoint 97 files are not among the fixtures: they cannot be written by hand in a reasonable number of lines.\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use greffier::model::submission::{Stage, Submission};
+
+    use super::*;
+
+    #[test]
+    fn submission_documents_are_read_by_the_program() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/dossiers");
+        let text = std::fs::read_to_string(root.join("lgc-clean/submission.json")).unwrap();
+        let submission: Submission = serde_json::from_str(&text).unwrap();
+        assert_eq!(submission.stage, Stage::Chapter { chapter: "services-socles".into() });
+        assert_eq!(submission.items.len(), 7);
+        for dossier in ["lgc-demo", "lgc-eligibility"] {
+            let text = std::fs::read_to_string(root.join(dossier).join("candidature.toml")).unwrap();
+            // A folder's `candidature.toml` is the submission without what the folder itself says.
+            let text = format!("schema = \"{}\"\n{text}", greffier::model::submission::SCHEMA);
+            let submission: Submission = toml::from_str(&text).unwrap();
+            assert_eq!(submission.candidature.profiles, PROFILES);
+            assert!(submission.submitted_at.is_some_and(|at| at.parse::<jiff::Timestamp>().is_ok()));
+        }
+    }
 }

@@ -205,9 +205,15 @@ mod tests {
 
     const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
+    /// Made once for all tests: a debug build takes seconds.
+    fn files() -> &'static Files {
+        static FILES: std::sync::OnceLock<Files> = std::sync::OnceLock::new();
+        FILES.get_or_init(|| all(Path::new(ROOT)))
+    }
+
     #[test]
     fn committed_fixtures_are_those_of_this_code() {
-        let differences = differences(&Path::new(ROOT).join("fixtures"), &all(Path::new(ROOT)));
+        let differences = differences(&Path::new(ROOT).join("fixtures"), files());
         assert!(differences.is_empty(), "run `cargo run --example make_fixtures`:\n{}", differences.join("\n"));
     }
 
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn fixtures_are_small() {
-        let size: usize = all(Path::new(ROOT)).values().map(Vec::len).sum();
+        let size: usize = files().values().map(Vec::len).sum();
         assert!(size < 6_000_000, "{size} bytes");
     }
 

@@ -24,7 +24,7 @@ struct Bits {
 impl Bits {
     fn put(&mut self, value: u32, bits: u32) {
         for bit in (0..bits).rev() {
-            if self.used % 8 == 0 {
+            if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             *self.bytes.last_mut().expect("pushed above") |= ((value >> bit & 1) as u8) << (7 - self.used % 8);
@@ -229,7 +229,7 @@ pub fn avi(frame: &[u8], width: u32, height: u32, seconds: u32) -> Vec<u8> {
         let mut chunk = kind.to_vec();
         chunk.extend((data.len() as u32).to_le_bytes());
         chunk.extend(data);
-        if data.len() % 2 == 1 {
+        if !data.len().is_multiple_of(2) {
             chunk.push(0);
         }
         chunk

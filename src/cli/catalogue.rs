@@ -217,7 +217,7 @@ fn run_show(args: &ShowArgs) -> io::Result<ExitCode> {
             return Ok(exit_code(&error));
         }
     };
-    for unknown in args.profile.iter().filter(|p| loaded.pipeline.profile(p).is_none()) {
+    if let Some(unknown) = args.profile.iter().find(|p| loaded.pipeline.profile(p).is_none()) {
         anstream::eprintln!("no profile `{unknown}` in {}", loaded.path.display());
         return Ok(ExitCode::from(2));
     }

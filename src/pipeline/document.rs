@@ -470,6 +470,8 @@ fn remove(table: &mut DeTable<'_>, steps: &[Step]) -> bool {
                 if *position >= array.len() {
                     return false;
                 }
+                // The default array is `'static`: `take` would ask the same of this one.
+                #[allow(clippy::mem_replace_with_default)]
                 let all = std::mem::replace(array, DeArray::default());
                 *array = all.into_iter().enumerate().filter(|(at, _)| at != position).map(|(_, value)| value).collect();
                 true
