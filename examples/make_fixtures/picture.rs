@@ -93,7 +93,11 @@ impl Canvas {
         header.extend([8, 3, 0, 0, 0]);
         chunk(b"IHDR", &header);
         chunk(b"PLTE", &PALETTE.concat());
-        let rows: Vec<u8> = self.pixels.chunks(self.width).flat_map(|row| std::iter::once(&0).chain(row)).copied().collect();
+        let mut rows = Vec::with_capacity(self.pixels.len() + self.height);
+        for row in self.pixels.chunks(self.width) {
+            rows.push(0);
+            rows.extend_from_slice(row);
+        }
         chunk(b"IDAT", &zlib(&rows));
         chunk(b"IEND", &[]);
         file

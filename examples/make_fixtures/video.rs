@@ -23,6 +23,11 @@ struct Bits {
 
 impl Bits {
     fn put(&mut self, value: u32, bits: u32) {
+        if bits == 8 && self.used.is_multiple_of(8) {
+            self.bytes.push(value as u8);
+            self.used += 8;
+            return;
+        }
         for bit in (0..bits).rev() {
             if self.used.is_multiple_of(8) {
                 self.bytes.push(0);
