@@ -16,6 +16,7 @@ pub mod ooxml;
 pub mod pdf;
 pub mod sheet;
 pub mod text;
+pub mod trailing;
 pub mod video;
 pub mod xml;
 pub mod zip;
