@@ -127,3 +127,6 @@ fn add_metadata(facts: &mut Facts, key: &str, value: &str) {
         facts.metadata.entry(key).or_insert(folded);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ pub mod odf;
 pub mod ole;
 pub mod ooxml;
 pub mod pdf;
+pub mod preview;
 pub mod sheet;
 pub mod text;
 pub mod trailing;

@@ -16,6 +16,9 @@ const PDF_HEADER_WINDOW: usize = 1024;
 /// HTML is sniffed at the start of text; this much of a trailer is looked at.
 const TEXT_WINDOW: usize = 4096;
 
+/// Padding before a camera's trailer is shorter than this.
+const TRAILER_HEAD: usize = 64;
+
 /// What the bytes after the end of a document are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trailer {
@@ -41,7 +44,9 @@ pub fn classify(trailer: &[u8]) -> Trailer {
     if start.starts_with(&[0xFF, 0xD8, 0xFF]) {
         return Trailer::Camera("MPF (JPEG)");
     }
-    if start.get(4..8) == Some(b"ftyp") || memmem::find(trailer, b"MotionPhoto_Data").is_some() {
+    // The first box of an MP4 starts with its size, whose first bytes are zeros.
+    let head = trailer.get(..TRAILER_HEAD.min(trailer.len())).unwrap_or_default();
+    if memmem::find(head, b"ftyp").is_some() || memmem::find(trailer, b"MotionPhoto_Data").is_some() {
         return Trailer::Camera("Motion Photo (MP4)");
     }
     if trailer.ends_with(b"SEFT") {

@@ -205,3 +205,6 @@ mod number {
         bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ fn signed(degrees: f64, is_negative: bool, most: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::inspect::image) mod tests {
     use super::*;
 
     /// A big-endian EXIF block with a camera and a position.

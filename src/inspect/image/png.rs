@@ -179,7 +179,7 @@ fn chunk_seen<'a>(
             let gray = walk.header.is_some_and(|h| matches!(h.color, 0 | 4));
             let most = walk.header.filter(|h| h.color == 3).map_or(256, |h| 1usize << h.depth.min(8));
             let entries = chunk.data.len() / 3;
-            if chunk.data.len() % 3 != 0 || entries == 0 || entries > most || gray {
+            if !chunk.data.len().is_multiple_of(3) || entries == 0 || entries > most || gray {
                 facts.push(Signal::new("image-element-invalid").at(place).arg("element", "PLTE"));
                 return Err(Stop::Told);
             }
@@ -416,7 +416,7 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
         let mut previous = vec![0u8; row_bytes];
         let mut row = vec![0u8; row_bytes + 1];
         for y in 0..down {
-            if y % ROWS_PER_TICK == 0 {
+            if y.is_multiple_of(ROWS_PER_TICK) {
                 ctx.budget.tick()?;
             }
             match fill(&mut stream, &mut row) {

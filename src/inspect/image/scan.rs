@@ -282,7 +282,7 @@ impl Scan {
         let mut unflushed = false;
         for y in 0..down {
             for x in 0..across {
-                if done % BLOCKS_PER_TICK == 0 {
+                if done.is_multiple_of(BLOCKS_PER_TICK) {
                     budget.tick().map_err(DecodeError::Exceeded)?;
                 }
                 if restart_interval > 0 && until_restart == 0 {

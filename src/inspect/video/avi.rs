@@ -255,7 +255,7 @@ fn media(bytes: &[u8], from: usize, to: usize, avi: &mut Avi, ctx: &Context, fac
             }
             _ => avi.count(&chunk.id),
         }
-        if (avi.pictures + avi.others) % 64 == 0 {
+        if (avi.pictures + avi.others).is_multiple_of(64) {
             ctx.budget.tick()?;
         }
         at = list.at.max(at + 8);
@@ -268,7 +268,7 @@ fn index(bytes: &[u8], chunk: &Chunk<'_>, ctx: &Context, facts: &mut Facts) -> R
     let Some(movi) = memchr::memmem::find(bytes.get(..chunk.start).unwrap_or_default(), b"movi") else { return Ok(()) };
     let (mut entries, mut from_list, mut from_file) = (0u64, 0u64, 0u64);
     for entry in chunk.body.chunks_exact(16) {
-        if entries % 1024 == 0 {
+        if entries.is_multiple_of(1024) {
             ctx.budget.tick()?;
         }
         let (Some(id), Some(offset)) = (entry.get(..4), le32(entry, 8)) else { break };

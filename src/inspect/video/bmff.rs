@@ -24,6 +24,12 @@ const DAMAGED_PERCENT: u64 = 1;
 /// Seconds between 1904-01-01, the epoch of movies, and 1970-01-01.
 const EPOCH_1904: i64 = 2_082_844_800;
 
+/// Boxes that stand at the top of files (14496-12 table 1, QuickTime, DASH).
+const TOP_LEVEL: [&[u8; 4]; 20] = [
+    b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"ssix", b"free", b"skip", b"wide", b"uuid", b"meta", b"udta", b"pnot",
+    b"PICT", b"emsg", b"pdin", b"prft", b"junk",
+];
+
 /// One box: its kind and where its body stands.
 #[derive(Debug, Clone, Copy)]
 struct Bx<'a> {
@@ -114,6 +120,11 @@ pub(super) fn walk(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, movie: &m
     let (mut first_media, mut second_file, mut any) = (None, None, false);
     while let Some(b) = boxes.next() {
         ctx.budget.tick()?;
+        if any && b.missing > 0 && !TOP_LEVEL.contains(&&b.kind) {
+            // Text or another document after the movie reads as a box of an odd name and an absurd size.
+            boxes.at = b.start;
+            break;
+        }
         any = true;
         match &b.kind {
             // Players stop at the first movie: what follows a second file type is never shown.

@@ -43,23 +43,16 @@ pub(super) fn walk(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, movie: &m
     let walked = loop {
         ctx.budget.tick()?;
         let rest = bytes.get(at..).unwrap_or_default();
-        if rest.is_empty() {
-            break Ok(());
-        }
-        let Some(head) = rest.first_chunk::<TAG_HEADER>() else {
-            // Less than a header: padding, or a cut.
-            break if rest.iter().all(|b| *b == 0) {
-                Ok(())
-            } else {
-                Err(truncated(facts, bytes.len(), "tag", (TAG_HEADER - rest.len()) as u64))
-            };
-        };
-        let kind = head[0] & 0x1F;
-        if !matches!(kind, 8 | 9 | 18) || head[0] & 0xC0 != 0 {
+        let Some(&first) = rest.first() else { break Ok(()) };
+        let kind = first & 0x1F;
+        if !matches!(kind, 8 | 9 | 18) || first & 0xC0 != 0 {
             // A known kind of trailer after tags is told as such by the caller; anything else is damage.
             let is_trailer = flv.tags > 0 && classify(rest) != Trailer::Unknown;
             break if is_trailer { Ok(()) } else { Err(corrupt(facts, at, "tag")) };
         }
+        let Some(head) = rest.first_chunk::<TAG_HEADER>() else {
+            break Err(truncated(facts, bytes.len(), "tag", (TAG_HEADER - rest.len()) as u64));
+        };
         let size = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
         let time = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
         let Some(data) = rest.get(TAG_HEADER..TAG_HEADER + size) else {
@@ -67,7 +60,7 @@ pub(super) fn walk(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, movie: &m
         };
         flv.tags += 1;
         // The filter bit announces encryption or other pre-processing (annex E.4.1).
-        if head[0] & 0x20 != 0 {
+        if first & 0x20 != 0 {
             flv.filtered += 1;
         } else {
             tag(kind, data, &mut flv, facts);

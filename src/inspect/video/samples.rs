@@ -126,7 +126,7 @@ impl Tables<'_> {
         let mut runs = self.stsc.chunks_exact(12).peekable();
         let mut per_chunk = 0u64;
         for chunk in 0..chunks {
-            if chunk % CHUNKS_PER_TICK == 0 {
+            if chunk.is_multiple_of(CHUNKS_PER_TICK) {
                 budget.tick()?;
             }
             while let Some(run) = runs.next_if(|r| be32(r, 0).is_some_and(|first| first as usize <= chunk + 1)) {
@@ -150,7 +150,7 @@ impl Tables<'_> {
             for _ in 0..here {
                 let Some(bytes) = usize::try_from(laid.samples).ok().and_then(|i| self.sizes.get(i)) else { break };
                 // Chunks may overlap as the file likes: long samples are looked at under the clock too.
-                if laid.samples % 4096 == 0 || bytes > LONG_SAMPLE {
+                if laid.samples.is_multiple_of(4096) || bytes > LONG_SAMPLE {
                     budget.tick()?;
                 }
                 let end = at.saturating_add(u64::from(bytes));
