@@ -15,7 +15,7 @@ mod png;
 mod scan;
 
 use super::Context;
-use super::budget::Exceeded;
+use super::media::{Stop, add_metadata};
 use super::trailing::{Trailer, classify, second_format};
 use crate::model::facts::{Detail, ImageFacts};
 use crate::model::{Facts, Format, Place, Signal};
@@ -30,24 +30,6 @@ const NEARLY_BLANK_DEVIATION: f32 = 1.5;
 const SMALL_PIXELS: u64 = 200 * 150;
 /// Nor does a picture with a side this short, however long the other.
 const SMALL_SIDE: u32 = 32;
-/// Entries of metadata kept per picture, and characters per entry.
-const MAX_METADATA: usize = 64;
-const MAX_METADATA_CHARS: usize = 500;
-
-/// Why a walk ended before its end.
-#[derive(Debug)]
-enum Stop {
-    /// A signal says why.
-    Told,
-    /// The budget ended.
-    Exceeded(Exceeded),
-}
-
-impl From<Exceeded> for Stop {
-    fn from(exceeded: Exceeded) -> Self {
-        Self::Exceeded(exceeded)
-    }
-}
 
 /// Describes a PNG or a JPEG; told apart by [`Facts::format`], else by the first byte.
 pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
@@ -115,16 +97,6 @@ fn trailing(bytes: &[u8], end: usize, facts: &mut Facts) {
         Trailer::Unknown => {
             facts.push(Signal::new("image-trailing-data").at(place).arg("trailing_bytes", trailer.len()));
         }
-    }
-}
-
-/// Keeps one entry of metadata, folded and bounded.
-fn add_metadata(facts: &mut Facts, key: &str, value: &str) {
-    let cut = value.char_indices().nth(MAX_METADATA_CHARS).map_or(value, |(end, _)| value.get(..end).unwrap_or(value));
-    let folded = super::fold_whitespace(cut);
-    let key: String = key.chars().filter(|c| !c.is_control()).take(80).collect();
-    if !folded.is_empty() && facts.metadata.len() < MAX_METADATA {
-        facts.metadata.entry(key).or_insert(folded);
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod budget;
 pub mod image;
+mod media;
 pub mod odf;
 pub mod ole;
 pub mod ooxml;

@@ -16,7 +16,7 @@ mod nal;
 mod samples;
 
 use super::Context;
-use super::budget::Exceeded;
+use super::media::{Stop, add_metadata};
 use super::trailing::{Trailer, classify, second_format};
 use crate::model::facts::{Detail, TrackFacts, TrackKind, VideoFacts};
 use crate::model::{Facts, Format, Place, Signal};
@@ -29,24 +29,6 @@ const LOW_BIT_RATE: u64 = 10_000;
 const LEGIBLE_PIXELS: u64 = 480 * 270;
 /// Tracks described per file.
 const MAX_TRACKS: usize = 64;
-/// Entries of metadata kept per video, and characters per entry.
-const MAX_METADATA: usize = 64;
-const MAX_METADATA_CHARS: usize = 500;
-
-/// Why a walk ended before its end.
-#[derive(Debug)]
-enum Stop {
-    /// A signal says why.
-    Told,
-    /// The budget ended.
-    Exceeded(Exceeded),
-}
-
-impl From<Exceeded> for Stop {
-    fn from(exceeded: Exceeded) -> Self {
-        Self::Exceeded(exceeded)
-    }
-}
 
 /// What a container says of itself, gathered by its walk.
 #[derive(Debug, Default)]
@@ -158,16 +140,6 @@ fn truncated(facts: &mut Facts, byte: usize, element: impl Into<String>, missing
     let signal = Signal::new("video-truncated").at(Place::byte(byte as u64));
     facts.push(signal.arg("element", element.into()).arg("missing_bytes", missing));
     Stop::Told
-}
-
-/// Keeps one entry of metadata, folded and bounded.
-fn add_metadata(facts: &mut Facts, key: &str, value: &str) {
-    let cut = value.char_indices().nth(MAX_METADATA_CHARS).map_or(value, |(end, _)| value.get(..end).unwrap_or(value));
-    let folded = super::fold_whitespace(cut);
-    let key: String = key.chars().filter(|c| !c.is_control()).take(80).collect();
-    if !folded.is_empty() && facts.metadata.len() < MAX_METADATA {
-        facts.metadata.entry(key).or_insert(folded);
-    }
 }
 
 /// A four-character code as text: Latin-1, so that `©nam` reads, control characters as `?`.

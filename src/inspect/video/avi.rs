@@ -93,7 +93,8 @@ pub(super) fn walk(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, movie: &m
             }
             top_chunk(bytes, &chunk, &mut avi, ctx, facts, movie)?;
         }
-        if overrun > 0 && cut.is_none() {
+        // One byte is the padding of the last chunk, which some muxers count and do not write.
+        if overrun > 1 && cut.is_none() {
             if avi.has_index {
                 // Every chunk is whole, the index that closes the file too: the size is a muxer's slip.
                 facts
@@ -200,7 +201,8 @@ fn stream(bytes: &[u8], from: usize, to: usize, avi: &mut Avi, movie: &mut Movie
         match &chunk.id {
             b"strh" => {
                 described.kind = match chunk.body.get(..4) {
-                    Some(b"vids") => TrackKind::Video,
+                    // `iavs` is DV, picture and sound in one.
+                    Some(b"vids" | b"iavs") => TrackKind::Video,
                     Some(b"auds") => TrackKind::Audio,
                     _ => TrackKind::Other,
                 };

@@ -101,6 +101,13 @@ struct Track<'a> {
     units: Option<Units>,
 }
 
+impl Track<'_> {
+    /// Pictures or sound; chapters, timecodes and hints are not worth a rejection.
+    fn is_media(&self) -> bool {
+        matches!(self.kind, Some(TrackKind::Video | TrackKind::Audio))
+    }
+}
+
 /// Defaults of a track's fragments (`trex`), and what its fragments added up to.
 #[derive(Debug, Default, Clone, Copy)]
 struct Fragments {
@@ -262,8 +269,6 @@ fn described(
     let laid = lay_tracks(&tracks, bytes, media, ctx, facts, movie);
     let units: BTreeMap<u32, Units> = tracks.iter().filter_map(|t| Some((t.id, t.units?))).collect();
     let fragmented = lay_fragments(fragments, bytes, &units, &mut defaults, ctx, facts, movie);
-    laid?;
-    fragmented?;
     let timescale = header.as_ref().map_or(0, |h| h.timescale);
     describe_tracks(&tracks, &defaults, movie);
     if let Some(created) = header.as_ref().and_then(|h| created(h.created)) {
@@ -272,6 +277,9 @@ fn described(
     let longest = movie.facts.tracks.iter().filter_map(|t| t.duration).reduce(f64::max);
     let stated = header.filter(|h| h.duration > 0).map(|h| h.duration).or(fragment_duration.filter(|d| *d > 0));
     movie.facts.duration = stated.and_then(|units| seconds(units as f64, f64::from(timescale))).or(longest);
+    // Described as far as it can be read, then judged whole or not.
+    laid?;
+    fragmented?;
     // An initialisation segment is an index of nothing; where media was cut off, `truncated` said so.
     movie.has_media |= reference || tracks.iter().any(|t| t.external);
     if let Some(cut) = cut.filter(|_| !movie.has_media) {
@@ -378,7 +386,7 @@ fn read_tables<'a>(body: &'a [u8], references: Option<&[u8]>, ctx: &Context, fac
             return Err(corrupt(facts, b.start, four_cc(&b.kind)));
         }
     }
-    if !has_entry && track.tables.sizes.count() > 0 && matches!(track.kind, Some(TrackKind::Video | TrackKind::Audio)) {
+    if !has_entry && track.tables.sizes.count() > 0 && track.is_media() {
         return Err(corrupt(facts, 0, "stsd"));
     }
     Ok(())
@@ -441,7 +449,7 @@ fn lay_tracks(
             continue;
         }
         let laid = track.tables.lay(bytes, media, track.units, &ctx.budget)?;
-        movie.has_media |= matches!(track.kind, Some(TrackKind::Video | TrackKind::Audio)) && laid.samples > laid.outside;
+        movie.has_media |= track.is_media() && laid.samples > laid.outside;
         let at_second = |sample: u64| {
             let share = sample as f64 / stated.max(1) as f64;
             seconds(track.duration.max(track.tables.duration()) as f64 * share, f64::from(track.timescale))
@@ -454,7 +462,7 @@ fn lay_tracks(
                 facts.push(signal.arg("element", track.codec.as_str()).arg("missing_bytes", laid.missing));
             }
             outcome = Err(Stop::Told);
-        } else if laid.samples == 0 || laid.astray * 2 > laid.samples {
+        } else if track.is_media() && (laid.samples == 0 || laid.astray * 2 > laid.samples) {
             // Sizes without chunks, or chunks that point at no media: the index is not this file's.
             outcome = Err(corrupt(facts, 0, if laid.samples == 0 { "stsc" } else { "stco" }));
         } else if laid.broken > 0 {

@@ -222,6 +222,7 @@ fn a_cut_upload_is_truncated_at_a_second() {
     let [signal] = facts.signals.as_slice() else { panic!("{:?}", facts.signals) };
     assert_eq!((signal.code.as_str(), signal.place.second), ("video-truncated", Some(10.0)));
     assert_eq!(signal.args["missing_bytes"], crate::model::finding::Arg::Int(25_800));
+    assert_eq!(detail(&facts).duration, Some(20.0), "what the index says is described all the same");
     let cut_in_index = &mp4()[..mp4().len() - 3];
     assert_eq!(codes(cut_in_index), ["video-truncated"]);
 }
