@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod model;
 pub mod pipeline;
 pub mod sandbox;
+pub mod seal;
 
 /// stub until merge
 pub fn gazelle_redact(url: &str) -> String {

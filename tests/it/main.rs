@@ -2,4 +2,5 @@
 
 mod docs;
 mod sandbox;
+mod seal;
 mod support;
