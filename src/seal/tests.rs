@@ -268,15 +268,16 @@ fn signed_content_of_another_kind_or_shape_is_refused() {
 #[test]
 fn a_seal_that_tells_another_story_than_the_report_is_refused() {
     let key = rfc_key();
-    let changes: [(&str, fn(&mut Seal)); 4] = [
-        ("verdict", |s| s.verdict = Verdict::Accepted),
-        ("candidature", |s| s.candidature = "AAAAAAAAAA".into()),
-        ("revision", |s| s.revision = 3),
-        ("stage", |s| s.stage = Stage::Dossier),
+    let lies = [
+        ("report", Seal { report: MANIFEST.into(), ..seal() }),
+        ("verdict", Seal { verdict: Verdict::Accepted, ..seal() }),
+        ("candidature", Seal { candidature: "AAAAAAAAAA".into(), ..seal() }),
+        ("stage", Seal { stage: Stage::Dossier, ..seal() }),
+        ("revision", Seal { revision: 3, ..seal() }),
+        ("pipeline", Seal { pipeline: PipelineName { id: "lgc-vague-2".into(), version: "2027".into() }, ..seal() }),
+        ("producer", Seal { producer: "somebody".into(), ..seal() }),
     ];
-    for (member, change) in changes {
-        let mut lie = seal();
-        change(&mut lie);
+    for (member, lie) in lies {
         let verified = verify(MANIFEST, &lie.sign(&key).unwrap(), &set(&[&key])).unwrap();
         assert_eq!(verified.agrees_with(&report()).unwrap_err(), SealError::OtherReport(member));
     }

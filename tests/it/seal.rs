@@ -7,13 +7,13 @@ use std::process::{Command, Output, Stdio};
 use greffier::seal::{self, Journal, KeySet, Receipt, Seal, SealKey};
 use serde_json::{Value, json};
 
-use crate::support::{command, stdout};
+use crate::support::{command, root, stdout};
 
 const MANIFEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 /// What both sides need to verify a JWS: the key named by the header, whose name must be its thumbprint.
 const OPEN: &str = r#"
-import base64, hashlib, json, sys
+import base64, json, sys
 from jwcrypto import jwk, jws
 given = json.load(sys.stdin)
 def opened(token, jwks):
@@ -27,12 +27,15 @@ def opened(token, jwks):
     return header["typ"], json.loads(token_object.payload)
 "#;
 
-/// Runs `script` after [`OPEN`] with `given` on standard input, and returns what it prints as JSON. Without the
-/// interpreter that `scripts/test` provides, the test fails: an independent check that is skipped checks nothing.
+/// The Python that `scripts/test` provides. Without it a test fails: an independent check that is skipped checks nothing.
+fn interpreter() -> std::ffi::OsString {
+    std::env::var_os("GREFFIER_TEST_PYTHON")
+        .expect("GREFFIER_TEST_PYTHON must name a Python that has jwcrypto: run the tests with scripts/test")
+}
+
+/// Runs `script` after [`OPEN`] with `given` on standard input, and returns what it prints as JSON.
 fn python(script: &str, given: &Value) -> Value {
-    let python = std::env::var_os("GREFFIER_TEST_PYTHON")
-        .expect("GREFFIER_TEST_PYTHON must name a Python that has jwcrypto: run the tests with scripts/test");
-    let mut child = Command::new(python)
+    let mut child = Command::new(interpreter())
         .args(["-c", &format!("{OPEN}{script}")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -134,8 +137,38 @@ print(json.dumps({"token": token.serialize(compact=True), "own": own.export_priv
     assert_eq!(seal::verify(MANIFEST, &sealed.sign(&own).unwrap(), &set).unwrap().kid, own.kid());
 }
 
+/// Runs the script that `docs/seal.md` gives readers under this name.
+fn documented(name: &str, arguments: &[&Path]) -> Output {
+    let page = std::fs::read_to_string(root().join("docs/seal.md")).unwrap();
+    let (_, script) = page.split_once(&format!("```python {name}\n")).expect("the page has the script");
+    let (script, _) = script.split_once("```").unwrap();
+    Command::new(interpreter()).args(["-c", script]).args(arguments).output().expect("GREFFIER_TEST_PYTHON runs")
+}
+
 #[test]
-fn a_journal_is_verified_with_a_hash_function_and_nothing_else() {
+fn the_documented_script_accepts_a_good_seal_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let key = new_key(&path("key.jwk"));
+    std::fs::write(path("jwks.json"), stdout(&keys(&["public", path("key.jwk").to_str().unwrap()]))).unwrap();
+    // FIPS 180-4: the digest of `abc`.
+    std::fs::write(path("tagmanifest-sha256.txt"), "abc").unwrap();
+    let verify = |seal: &str| {
+        std::fs::write(path("seal.jws"), seal).unwrap();
+        documented("verify", &[&path("jwks.json"), &path("seal.jws"), &path("tagmanifest-sha256.txt")])
+    };
+    let good = Seal::of(&report(), MANIFEST).unwrap().sign(&key).unwrap();
+    assert_eq!(stdout(&verify(&good)), "IZCYKCWXGY accepted_with_warnings\n");
+    let other = Seal::of(&report(), &MANIFEST.replace('b', "c")).unwrap().sign(&key).unwrap();
+    let stranger = Seal::of(&report(), MANIFEST).unwrap().sign(&SealKey::generate().unwrap()).unwrap();
+    let receipt = Receipt::of(&report(), jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::UNIX_EPOCH).sign(&key).unwrap();
+    for wrong in [other, stranger, receipt] {
+        assert!(!verify(&wrong).status.success());
+    }
+}
+
+#[test]
+fn the_documented_script_verifies_a_journal_with_a_hash_function_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.jsonl");
     let mut journal = Journal::open(&path).unwrap();
@@ -143,18 +176,11 @@ fn a_journal_is_verified_with_a_hash_function_and_nothing_else() {
         let at = jiff::Timestamp::from_second(1_795_424_400).unwrap();
         journal.append(at, "checked", [("name".into(), "« é » \u{1F600}".into()), ("n".into(), n.into())].into()).unwrap();
     }
-    let told = python(
-        r#"
-prev = hashlib.sha256(b"greffier/journal/1").hexdigest()
-for seq, line in enumerate(open(given["path"], "rb")):
-    body, stated = line[:-76] + b"}", json.loads(line)
-    assert stated["hash"] == hashlib.sha256(body).hexdigest() and stated["prev"] == prev and stated["seq"] == seq, line
-    prev = stated["hash"]
-print(json.dumps({"entries": seq + 1, "hash": prev}))
-"#,
-        &json!({"path": path.to_str().unwrap()}),
-    );
-    assert_eq!(told, serde_json::to_value(journal.head()).unwrap());
+    let head = journal.head();
+    assert_eq!(stdout(&documented("journal", &[&path])), format!("{} {}\n", head.entries, head.hash));
+    let changed = std::fs::read_to_string(&path).unwrap().replacen("checked", "blessed", 1);
+    std::fs::write(&path, changed).unwrap();
+    assert!(!documented("journal", &[&path]).status.success());
 }
 
 #[test]
