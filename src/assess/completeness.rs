@@ -61,10 +61,7 @@ impl<'a> Expected<'a> {
 
     fn preuve(&self, filed: &FiledUnder) -> Option<&'a Preuve> {
         match filed {
-            FiledUnder::Preuve(id) => {
-                let canonical = ids::canonical(id)?;
-                self.catalogue.get(&canonical).map(|n| &self.loaded.catalogue.preuves[*n])
-            }
+            FiledUnder::Preuve(id) => self.loaded.preuve(id),
             FiledUnder::Slot(_) => None,
         }
     }
@@ -72,7 +69,10 @@ impl<'a> Expected<'a> {
     /// The place in the pipeline's own spelling.
     pub fn canonical(&self, filed: &FiledUnder) -> FiledUnder {
         match filed {
-            FiledUnder::Preuve(id) => FiledUnder::Preuve(ids::canonical(id).unwrap_or_else(|| id.clone())),
+            FiledUnder::Preuve(id) => {
+                let known = self.loaded.preuve(id).map(|p| p.id.clone());
+                FiledUnder::Preuve(known.or_else(|| ids::canonical(id)).unwrap_or_else(|| id.clone()))
+            }
             FiledUnder::Slot(id) => FiledUnder::Slot(id.clone()),
         }
     }
