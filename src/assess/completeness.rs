@@ -6,6 +6,7 @@ use crate::model::report::{ChapterReport, ItemReport, ObsoleteRow, PreuveReport,
 use crate::model::submission::{FiledUnder, Item, Stage, Submission};
 use crate::model::{Signal, Text, Verdict};
 use crate::pipeline::catalogue::Preuve;
+use crate::pipeline::guards::Guards;
 use crate::pipeline::{Loaded, Slot, ids};
 
 use super::file_rules::FileRules;
@@ -39,6 +40,16 @@ impl<'a> Expected<'a> {
     /// Severities of the pipeline.
     pub fn severities(&self) -> &'a Severities {
         &self.loaded.pipeline.severities
+    }
+
+    /// What the pipeline sets for the guards.
+    pub fn guards(&self) -> &'a Guards {
+        &self.loaded.pipeline.guards
+    }
+
+    /// The exigence that something filed there is evidence of.
+    pub fn exigence(&self, filed: &FiledUnder) -> Option<String> {
+        self.preuve(filed).map(|p| p.exigence.clone())
     }
 
     fn slot(&self, filed: &FiledUnder) -> Option<&'a Slot> {

@@ -13,6 +13,7 @@ pub mod format;
 pub mod messages;
 pub mod place;
 pub mod report;
+pub mod rounds;
 pub mod submission;
 pub mod text;
 

@@ -7,6 +7,7 @@
 //! 3. What is inferred rather than published says so in a comment beside the setting.
 
 pub mod catalogue;
+pub mod guards;
 mod stub;
 pub use stub::*;
 
@@ -68,6 +69,9 @@ pub struct Pipeline {
     pub slots: Vec<Slot>,
     /// Rules of every proof.
     pub preuves: PreuveRules,
+    /// Identity numbers, evidence filed elsewhere, look-alike pictures.
+    #[serde(default)]
+    pub guards: guards::Guards,
     /// Severities that differ from a finding's default; `ignore` drops it.
     #[serde(default)]
     pub severities: BTreeMap<String, Policy>,
