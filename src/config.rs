@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::folder::position;
+use crate::gazelle::GazelleConfig;
 use crate::inspect::Limits;
 use crate::model::Lang;
 use crate::sandbox::SandboxConfig;
@@ -25,6 +26,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// How submissions are checked.
     pub check: CheckConfig,
+    /// How Gazelle reports are fetched.
+    pub gazelle: GazelleConfig,
     /// Where pipelines are.
     pub pipelines: PipelinesConfig,
     /// What is logged, and how.
@@ -177,7 +180,7 @@ impl Config {
         if self.sandbox.cpu_seconds > self.sandbox.wall_seconds {
             return refuse("sandbox.wall_seconds must be at least sandbox.cpu_seconds".into());
         }
-        Ok(())
+        self.gazelle.check().map_err(ConfigError::Contradiction)
     }
 }
 

@@ -6,13 +6,10 @@ pub mod assess;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod gazelle;
 pub mod identify;
 pub mod inspect;
 pub mod model;
 pub mod pipeline;
 pub mod sandbox;
-
-/// stub until merge
-pub fn gazelle_redact(url: &str) -> String {
-    url.split('?').next().unwrap_or("").to_owned()
-}
+pub mod tls;

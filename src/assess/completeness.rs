@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::gazelle::GazellePolicy;
 use crate::model::report::{ChapterReport, ItemReport, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
 use crate::model::submission::{FiledUnder, Item, Stage, Submission};
 use crate::model::{Signal, Text, Verdict};
@@ -50,6 +51,11 @@ impl<'a> Expected<'a> {
     /// The exigence that something filed there is evidence of.
     pub fn exigence(&self, filed: &FiledUnder) -> Option<String> {
         self.preuve(filed).map(|p| p.exigence.clone())
+    }
+
+    /// Which Gazelle servers count.
+    pub fn gazelle_policy(&self) -> &'a GazellePolicy {
+        &self.loaded.pipeline.gazelle
     }
 
     fn slot(&self, filed: &FiledUnder) -> Option<&'a Slot> {

@@ -9,18 +9,24 @@
 pub mod answer;
 pub mod coherence;
 pub mod completeness;
+pub mod documentation;
 pub mod file_rules;
 #[cfg(test)]
 mod fixtures;
 pub mod identity;
 pub mod look_alikes;
+pub mod obsolete_versions;
 pub mod policy;
 pub mod privacy;
 pub mod rounds;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
+use crate::gazelle;
 use crate::model::facts::{Facts, INSPECTOR_VERSION};
+use crate::model::gazelle::GazelleFacts;
 use crate::model::report::{ItemReport, PipelineRef, Report, SCHEMA, Totals};
 use crate::model::submission::{Content, FiledUnder, Item, Submission};
 use crate::model::{Signal, Verdict};
@@ -43,7 +49,7 @@ pub struct Examined {
     /// What is already known to be wrong before any rule: unreadable source, sandbox failure, Gazelle.
     pub signals: Vec<Signal>,
     /// Gazelle facts, for links.
-    pub gazelle: Option<serde_json::Value>,
+    pub gazelle: Option<GazelleFacts>,
 }
 
 /// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.
@@ -155,7 +161,11 @@ fn judge_item(
             if !expected.accepts_links(&item.filed_under) {
                 signals.push(Signal::new("link-not-accepted"));
             }
-            (crate::gazelle_redact(&link.url), true)
+            if let Some(facts) = &looked.gazelle {
+                signals.extend(gazelle::assess(facts, expected.gazelle_policy(), None, until_deposit(submission)));
+            }
+            let shown = looked.gazelle.as_ref().map_or_else(|| gazelle::redact(&link.url), |g| g.link.shown.clone());
+            (shown, true)
         }
     };
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, expected.severities())).collect();
@@ -175,6 +185,12 @@ fn judge_item(
         facts: looked.facts.clone(),
         gazelle: looked.gazelle.clone(),
     }
+}
+
+/// A report must not be younger than the deposit it belongs to.
+fn until_deposit(submission: &Submission) -> Option<(Timestamp, Timestamp)> {
+    let deposit = submission.submitted_at.as_ref()?.parse().ok()?;
+    Some((Timestamp::UNIX_EPOCH, deposit))
 }
 
 /// Judges one loose file, without a candidature: what `greffier inspect` shows.

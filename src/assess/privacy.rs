@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use crate::model::facts::{CellValue, Detail, Facts, MAX_SIGNALS_PER_CODE, SheetFacts};
 use crate::model::finding::Arg;
+use crate::model::gazelle::{GazelleFacts, GazelleOutcome, GazelleReport};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{FiledUnder, Item};
 use crate::model::{Finding, Place, Signal, Text};
@@ -148,8 +149,8 @@ pub fn redact_item(item: &mut ItemReport, policy: &PrivacyPolicy) {
     if let Some(facts) = &mut item.facts {
         redact(facts, policy);
     }
-    if let Some(gazelle) = &mut item.gazelle {
-        redact_json(gazelle, policy);
+    if let Some(GazelleFacts { outcome: GazelleOutcome::Fetched { report, .. }, .. }) = &mut item.gazelle {
+        redact_gazelle(report, policy);
     }
 }
 
@@ -203,9 +204,26 @@ fn redact_place(place: &mut Place, policy: &PrivacyPolicy) {
     }
 }
 
+/// A report nests and has dozens of texts: it is masked as the JSON it will be written as.
+fn redact_gazelle(report: &mut GazelleReport, policy: &PrivacyPolicy) {
+    let masked = serde_json::to_value(&*report).and_then(|mut json| {
+        redact_json(&mut json, policy);
+        serde_json::from_value(json)
+    });
+    match masked {
+        Ok(masked) => *report = masked,
+        // It came from such JSON; were this ever wrong, what lists nothing also shows nobody.
+        Err(_) => {
+            report.sub_reports.clear();
+            report.objects.clear();
+            report.metadata.clear();
+        }
+    }
+}
+
 fn redact_json(value: &mut serde_json::Value, policy: &PrivacyPolicy) {
     use serde_json::Value;
-    // The depth is that of our own types, never decided by a file.
+    // Sub-reports were nested to a bounded depth when they were read.
     match value {
         Value::String(text) => mask_in_place(text, "", policy),
         Value::Array(values) => values.iter_mut().for_each(|v| redact_json(v, policy)),

@@ -10,6 +10,7 @@
 pub mod facts_cache;
 pub mod folder;
 pub mod ingest;
+pub mod links;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,12 +20,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::assess::{self, Examined};
-use crate::model::Signal;
+use crate::model::gazelle::{GazelleOutcome, Pin};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{Content, FileRef, Submission};
+use crate::model::{Signal, Text};
 use crate::pipeline::Loaded;
 use crate::sandbox::Sandbox;
 use facts_cache::FactsCache;
+use links::Links;
 
 /// Where the bytes of items come from.
 pub trait Sources: Send + Sync {
@@ -85,34 +88,75 @@ pub struct Examiner {
     cache: Option<FactsCache>,
     /// Items looked at at once; each may take one child's memory.
     jobs: usize,
+    /// Asks Gazelle; without it, links stay undetermined.
+    links: Option<Links>,
+}
+
+/// A checked submission.
+#[derive(Debug)]
+pub struct Checked {
+    /// What was found.
+    pub report: Report,
+    /// Copies of Gazelle reports, by item id.
+    pub pins: BTreeMap<String, Pin>,
 }
 
 impl Examiner {
     /// `jobs` children at most run at once (at least one).
     pub fn new(sandbox: Sandbox, cache: Option<FactsCache>, jobs: usize) -> Self {
-        Self { sandbox, cache, jobs: jobs.max(1) }
+        Self { sandbox, cache, jobs: jobs.max(1), links: None }
+    }
+
+    /// With a way to ask Gazelle.
+    #[must_use]
+    pub fn with_links(mut self, links: Links) -> Self {
+        self.links = Some(links);
+        self
     }
 
     /// Looks at every item of `submission` and judges it.
-    pub async fn check(&self, loaded: &Loaded, submission: &Submission, sources: Arc<dyn Sources>, progress: &dyn Progress) -> Report {
-        let examined = self.examine_all(submission, sources, progress).await;
+    pub async fn check(&self, loaded: &Loaded, submission: &Submission, sources: Arc<dyn Sources>, progress: &dyn Progress) -> Checked {
+        let mut examined = self.examine_all(submission, sources, progress).await;
+        let mut pins = BTreeMap::new();
+        for (id, looked) in &mut examined {
+            if let Some(gazelle) = &mut looked.gazelle {
+                if let GazelleOutcome::Fetched { pin, .. } = &gazelle.outcome {
+                    pins.insert(id.clone(), (**pin).clone());
+                }
+                *gazelle = gazelle.without_bodies();
+            }
+        }
         let mut report = assess::assess(loaded, submission, &examined);
-        report.limitations.extend(self.limitations());
-        report
+        report.limitations.extend(self.limitations(&examined));
+        Checked { report, pins }
     }
 
-    /// What this run cannot do, for people to know.
-    fn limitations(&self) -> Vec<crate::model::Text> {
-        self.sandbox
+    /// What this run could not do, for people to know.
+    fn limitations(&self, examined: &BTreeMap<String, Examined>) -> Vec<Text> {
+        let mut out: Vec<Text> = self
+            .sandbox
             .missing()
             .iter()
             .map(|(mechanism, _)| {
-                crate::model::Text::new(
+                Text::new(
                     format!("Isolation incomplète : « {} » n'est pas disponible sur la machine qui a vérifié.", mechanism.as_str()),
                     format!("Incomplete isolation: “{}” is not available on the machine that checked.", mechanism.as_str()),
                 )
             })
-            .collect()
+            .collect();
+        out.push(Text::new(
+            "Les fichiers n'ont pas été soumis à un antivirus par cette vérification.",
+            "The files were not submitted to an antivirus by this check.",
+        ));
+        let unanswered = examined.values().filter_map(|e| e.gazelle.as_ref());
+        let unanswered = unanswered.filter(|g| matches!(g.outcome, GazelleOutcome::Offline | GazelleOutcome::Unreachable { .. })).count();
+        if unanswered > 0 {
+            out.push(Text::new(
+                format!("Gazelle n'a pas pu être consulté : {unanswered} lien(s) restent indéterminés."),
+                format!("Gazelle could not be consulted: {unanswered} link(s) remain undetermined."),
+            ));
+        }
+        out
     }
 
     async fn examine_all(&self, submission: &Submission, sources: Arc<dyn Sources>, progress: &dyn Progress) -> BTreeMap<String, Examined> {
@@ -133,6 +177,11 @@ impl Examiner {
                 (id, looked)
             });
         }
+        let links = submission.items.iter().filter_map(|item| match &item.content {
+            Content::Link(link) => Some((item.id.clone(), link.url.clone())),
+            Content::File(_) => None,
+        });
+        let mut asking = self.links.as_ref().map(|l| l.start(links.collect())).unwrap_or_default();
         let mut examined = BTreeMap::new();
         while let Some(ended) = running.join_next().await {
             match ended {
@@ -142,6 +191,17 @@ impl Examiner {
                 }
                 // The item stays without entry and is judged undetermined (`item-not-examined`).
                 Err(e) => tracing::error!(error = %e, "an examination task ended abnormally"),
+            }
+        }
+        while let Some(ended) = asking.join_next().await {
+            match ended {
+                Ok(links) => {
+                    for (id, facts) in links {
+                        progress.item_done(&id, examined.len() + 1, total);
+                        examined.insert(id, Examined { gazelle: Some(facts), ..Examined::default() });
+                    }
+                }
+                Err(e) => tracing::error!(error = %e, "a task that asked for links ended abnormally"),
             }
         }
         examined

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
 use crate::check::facts_cache::FactsCache;
-use crate::check::{Examiner, Progress, folder};
+use crate::check::{Checked, Examiner, Progress, folder};
 use crate::config::Config;
 use crate::model::Lang;
 use crate::model::submission::Stage;
@@ -65,7 +65,7 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let cache = args.out.as_ref().filter(|_| !args.no_cache).map(|out| FactsCache::new(out.join(".cache/facts")));
     let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs());
     let bar = Bar::new(submission.items.len() as u64, lang);
-    let report = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
+    let Checked { report, pins: _ } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
 
     if args.json {

@@ -10,6 +10,7 @@
 pub mod facts;
 pub mod finding;
 pub mod format;
+pub mod gazelle;
 pub mod messages;
 pub mod place;
 pub mod report;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
 use super::finding::{Finding, Severity, Verdict};
+use super::gazelle::GazelleFacts;
 use super::rounds::RoundDiff;
 use super::submission::{Candidature, FiledUnder, Stage};
 use super::text::Text;
@@ -117,7 +118,7 @@ pub struct ItemReport {
     pub facts: Option<Facts>,
     /// Gazelle facts, for links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gazelle: Option<serde_json::Value>,
+    pub gazelle: Option<GazelleFacts>,
 }
 
 /// Completeness of one chapter: « 81/81 ».

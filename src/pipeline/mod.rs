@@ -7,6 +7,7 @@
 //! 3. What is inferred rather than published says so in a comment beside the setting.
 
 pub mod catalogue;
+pub mod columns;
 pub mod guards;
 mod stub;
 pub use stub::*;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::gazelle::GazellePolicy;
 use crate::model::{Format, Severity, Text};
 
 /// The schema this version reads.
@@ -72,6 +74,9 @@ pub struct Pipeline {
     /// Identity numbers, evidence filed elsewhere, look-alike pictures.
     #[serde(default)]
     pub guards: guards::Guards,
+    /// Which Gazelle servers count, and which identifiers are expected of them.
+    #[serde(default)]
+    pub gazelle: GazellePolicy,
     /// Severities that differ from a finding's default; `ignore` drops it.
     #[serde(default)]
     pub severities: BTreeMap<String, Policy>,

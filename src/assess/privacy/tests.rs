@@ -337,7 +337,6 @@ fn report_full_of(number: &str) -> Report {
     let mut item = fixtures::item("a", number, &format!("{number}.zip"), "aa");
     item = fixtures::with_signal(item, Signal::new("file-name-unsafe").at(Place::part(number)).arg("name", number));
     item.facts = Some(archive);
-    item.gazelle = Some(serde_json::json!({ "validations": [{ "subject": format!("PID|{number}^") }] }));
     let mut report = fixtures::report(1, vec![item]);
     report.findings = report.items[0].findings.clone();
     report.obsolete_versions.push(crate::model::report::ObsoleteRow {
@@ -368,6 +367,17 @@ fn after_redaction_the_report_holds_the_number_nowhere() {
     let mut again = report.clone();
     redact_report(&mut again, &policy());
     assert_eq!(again, report);
+}
+
+#[test]
+fn a_gazelle_report_is_masked_too() {
+    let json = serde_json::json!({
+        "generation": "gvr-xml", "sub_reports": [{ "name": REAL, "sub_reports": [{ "name": format!("PID|{REAL}^") }] }], "metadata": { "k": REAL },
+    });
+    let Ok(mut report) = serde_json::from_value::<GazelleReport>(json) else { panic!("the sample follows the model") };
+    redact_gazelle(&mut report, &policy());
+    let after = serde_json::to_string(&report).unwrap();
+    assert!(!after.contains(REAL) && after.matches("1 85 ** ** *** *** **").count() == 3, "{after}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub use archive::{ArchiveFacts, MemberFacts};
 pub use image::{GpsPosition, ImageFacts};
 pub use office::OfficeFacts;
 pub use pdf::{OutlineEntry, PageFacts, PdfFacts, SignatureFacts};
-pub use sheet::{CellValue, SheetFacts, WorkbookFacts};
+pub use sheet::{CellValue, SheetFacts, WorkbookFacts, serial_date};
 pub use text::TextFacts;
 pub use video::{TrackFacts, TrackKind, VideoFacts};
 

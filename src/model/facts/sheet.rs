@@ -64,3 +64,15 @@ pub enum CellValue {
     /// An error value (`#N/A`).
     Error(String),
 }
+
+/// The day of a spreadsheet serial (ECMA-376 Part 1 §18.17.4.1); absent outside 0–9999-12-31. Serials below
+/// 61 of the 1900 system carry the 29 February 1900 that never was; no plausible date is that old.
+pub fn serial_date(serial: f64, date_1904: bool) -> Option<jiff::civil::Date> {
+    if !(0.0..2_958_466.0).contains(&serial) {
+        return None;
+    }
+    let origin = if date_1904 { jiff::civil::Date::constant(1904, 1, 1) } else { jiff::civil::Date::constant(1899, 12, 30) };
+    #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
+    let days = serial.floor() as i64;
+    origin.checked_add(jiff::Span::new().try_days(days).ok()?).ok()
+}
