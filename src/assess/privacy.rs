@@ -331,7 +331,9 @@ fn walk(facts: &Facts, members: &[String], policy: &PrivacyPolicy, seen: &mut Se
                 for (cell, hits) in cells(sheet, policy) {
                     let (row, column, _) = &sheet.values[cell];
                     for hit in hits {
-                        seen.add(&hit, at(&Place::cell(sheet.name.as_str(), a1(*row, *column))), false);
+                        // A CSV has one sheet without name.
+                        let sheet = (!sheet.name.is_empty()).then(|| sheet.name.clone());
+                        seen.add(&hit, at(&Place { sheet, cell: Some(a1(*row, *column)), ..Place::default() }), false);
                     }
                 }
             }
