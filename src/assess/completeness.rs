@@ -10,6 +10,7 @@ use crate::model::{Signal, Text, Verdict};
 use crate::pipeline::catalogue::Preuve;
 use crate::pipeline::columns::ColumnModel;
 use crate::pipeline::documentation::DocumentationConfig;
+use crate::pipeline::guards::Guards;
 use crate::pipeline::{Loaded, Pipeline, Reader, Slot, ids};
 
 use super::documentation::{self, DeclaredProfile};
@@ -45,6 +46,16 @@ impl<'a> Expected<'a> {
     /// Severities of the pipeline.
     pub fn severities(&self) -> &'a Severities {
         &self.loaded.pipeline.severities
+    }
+
+    /// What the pipeline sets for the guards.
+    pub fn guards(&self) -> &'a Guards {
+        &self.loaded.pipeline.guards
+    }
+
+    /// The exigence that something filed there is evidence of.
+    pub fn exigence(&self, filed: &FiledUnder) -> Option<String> {
+        self.preuve(filed).map(|p| p.exigence.clone())
     }
 
     /// Which Gazelle servers count.

@@ -6,12 +6,19 @@
 //!    severities and the texts. Inspectors' signals and rules' signals take the same way.
 //! 3. The order of everything is derived from pipeline, catalogue and submission: same inputs, same report.
 
+pub mod answer;
+pub mod coherence;
 pub mod completeness;
 pub mod documentation;
 pub mod file_rules;
+#[cfg(test)]
+mod fixtures;
 pub mod identity;
+pub mod look_alikes;
 pub mod obsolete_versions;
 pub mod policy;
+pub mod privacy;
+pub mod rounds;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +30,8 @@ use crate::model::gazelle::GazelleFacts;
 use crate::model::report::{ItemReport, PipelineRef, Report, SCHEMA, Totals};
 use crate::model::submission::{Content, FiledUnder, Item, Submission};
 use crate::model::{Signal, Verdict};
-use crate::pipeline::Loaded;
+use crate::pipeline::guards::PrivacyPolicy;
+use crate::pipeline::{Loaded, ids};
 use file_rules::{Declared, FileRules};
 
 /// Bumped whenever rules may say something else of the same facts; part of every outcome's identity.
@@ -48,14 +56,19 @@ pub struct Examined {
 pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>) -> Report {
     let pipeline = &loaded.pipeline;
     let expected = completeness::Expected::new(loaded, submission);
+    let known = coherence::Known::new(&loaded.catalogue.preuves, &ids::canonical);
     let mut totals = Totals::default();
     let mut items: Vec<ItemReport> = Vec::new();
     for (position, item) in submission.items.iter().enumerate() {
         let nothing = Examined { signals: vec![Signal::new("item-not-examined")], ..Examined::default() };
         let looked = examined.get(&item.id).unwrap_or(&nothing);
-        items.push(judge_item(&expected, submission, item, position, looked));
+        items.push(judge_item(&expected, &known, submission, item, position, looked));
     }
     completeness::duplicates(&expected, &mut items);
+    let alike = look_alikes::signals(&items, &|filed| expected.exigence(filed), &pipeline.guards.look_alikes);
+    for (n, signal) in alike {
+        items[n].findings.extend(policy::finding(&signal, &pipeline.severities));
+    }
     let reading = completeness::read_slots(&expected, submission, &mut items);
     for item in &mut items {
         policy::settle(&mut item.findings);
@@ -109,15 +122,19 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
         obsolete_versions: reading.obsolete_versions,
         documentation: reading.documentation,
         limitations: Vec::new(),
+        round: None,
         items,
         totals,
     };
     report.id = derived_id(loaded, submission, examined);
+    // Last: every rule above reads what files really say.
+    privacy::redact_report(&mut report, &pipeline.guards.privacy);
     report
 }
 
 fn judge_item(
     expected: &completeness::Expected<'_>,
+    known: &coherence::Known<'_>,
     submission: &Submission,
     item: &Item,
     position: usize,
@@ -135,6 +152,9 @@ fn judge_item(
             let declared =
                 Declared { name: &file.name, size: file.size, media_type: file.media_type.as_deref(), sha256: file.sha256.as_deref() };
             signals.extend(file_rules::signals(&declared, looked, rules.as_ref()));
+            let guards = expected.guards();
+            signals.extend(privacy::signals(&file.name, looked.facts.as_ref(), &guards.privacy));
+            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_ref(), &guards.coherence));
             (file.name.clone(), false)
         }
         Content::Link(link) => {
@@ -179,12 +199,14 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
     let declared = Declared { name, size: None, media_type: None, sha256: None };
     let mut signals = looked.signals.clone();
     signals.extend(file_rules::signals(&declared, looked, rules));
+    let private = PrivacyPolicy::default();
+    signals.extend(privacy::signals(name, looked.facts.as_ref(), &private));
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, severities)).collect();
     if let Some(facts) = &looked.facts {
         findings.extend(policy::findings_of_facts(facts, severities));
     }
     policy::settle(&mut findings);
-    ItemReport {
+    let mut item = ItemReport {
         id: name.to_owned(),
         filed_under: FiledUnder::Slot(String::new()),
         name: name.to_owned(),
@@ -197,7 +219,10 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         withheld: None,
         facts: looked.facts.clone(),
         gazelle: None,
-    }
+    };
+    privacy::redact_item(&mut item, &private);
+    item.id.clone_from(&item.name);
+    item
 }
 
 /// The id of an outcome: a digest over everything it follows from, in a fixed order. Two runs over the same

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::{SourceError, Sources};
-use crate::model::submission::{Candidature, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
+use crate::model::submission::{Candidature, ChangeRequest, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
 use crate::pipeline::{Loaded, ids};
 
 /// Names that desktops leave behind and nobody deposits.
@@ -60,6 +60,8 @@ struct Description {
     #[serde(default)]
     submitted_at: Option<String>,
     #[serde(default)]
+    requests: Vec<ChangeRequest>,
+    #[serde(default)]
     candidature: Candidature,
 }
 
@@ -102,7 +104,14 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
             FolderError::Malformed { path: description.clone(), message: format!("{line}:{column}: {}", e.message()) }
         })?
     } else {
-        Description { demarche: None, stage: Stage::default(), revision: 1, submitted_at: None, candidature: Candidature::default() }
+        Description {
+            demarche: None,
+            stage: Stage::default(),
+            revision: 1,
+            submitted_at: None,
+            requests: Vec::new(),
+            candidature: Candidature::default(),
+        }
     };
     Ok(Opened { root: path.to_owned(), document: Document::Folder(Box::new(described)) })
 }
@@ -161,6 +170,8 @@ impl Opened {
                     items.extend(items_of(loaded, &relative, &path)?);
                     paths.insert(relative, path);
                 }
+                // Ids are made of file names, and reports show them.
+                crate::assess::privacy::mask_ids(&mut items, &loaded.pipeline.guards.privacy);
                 Submission {
                     schema: SCHEMA.into(),
                     demarche: loaded.pipeline.id.clone(),
@@ -168,6 +179,7 @@ impl Opened {
                     stage: described.stage,
                     revision: described.revision,
                     submitted_at: described.submitted_at,
+                    requests: described.requests,
                     items,
                 }
             }

@@ -38,6 +38,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("content.toml", include_str!("messages/content.toml")),
     ("file.toml", include_str!("messages/file.toml")),
     ("gazelle.toml", include_str!("messages/gazelle.toml")),
+    ("guards.toml", include_str!("messages/guards.toml")),
     ("media.toml", include_str!("messages/media.toml")),
     ("office.toml", include_str!("messages/office.toml")),
     ("pdf.toml", include_str!("messages/pdf.toml")),

@@ -14,6 +14,7 @@ pub mod gazelle;
 pub mod messages;
 pub mod place;
 pub mod report;
+pub mod rounds;
 pub mod submission;
 pub mod text;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::facts::Facts;
 use super::finding::{Finding, Severity, Verdict};
 use super::gazelle::GazelleFacts;
+use super::rounds::RoundDiff;
 use super::submission::{Candidature, FiledUnder, Stage};
 use super::text::Text;
 
@@ -57,6 +58,9 @@ pub struct Report {
     /// Topics of the product documentation and where they are mentioned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub documentation: Vec<TopicMention>,
+    /// What changed since the revision before, where that one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<RoundDiff>,
     /// Things that were not done and that a reader must know (no antivirus, no network…).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limitations: Vec<Text>,
@@ -275,6 +279,8 @@ impl Totals {
             Severity::Fatal => "fatal",
             Severity::Error => "error",
         };
-        *self.severities.entry(name.to_owned()).or_default() += 1 + finding.more;
+        // A count that came from a file never stops the report.
+        let count = self.severities.entry(name.to_owned()).or_default();
+        *count = count.saturating_add(1).saturating_add(finding.more);
     }
 }

@@ -28,9 +28,22 @@ pub struct Submission {
     /// the clock of the machine that checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitted_at: Option<String>,
+    /// What the verifier asked to change in the revision before (chapter « A modifier »).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<ChangeRequest>,
     /// Files and links.
     #[serde(default)]
     pub items: Vec<Item>,
+}
+
+/// One request of a verifier about one proof or slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeRequest {
+    /// The proof, in any of the agency's spellings, or the slot.
+    pub preuve: String,
+    /// What was asked (untrusted).
+    pub text: String,
 }
 
 fn one() -> u32 {

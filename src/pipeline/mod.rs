@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod columns;
 pub mod document;
 pub mod documentation;
+pub mod guards;
 pub mod html;
 pub mod ids;
 pub mod import;
@@ -90,6 +91,9 @@ pub struct Pipeline {
     /// What the product documentation is expected to speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documentation: Option<documentation::DocumentationConfig>,
+    /// Identity numbers, evidence filed elsewhere, look-alike pictures.
+    #[serde(default)]
+    pub guards: guards::Guards,
     /// Which Gazelle servers count, and which identifiers are expected of them.
     #[serde(default)]
     pub gazelle: GazellePolicy,

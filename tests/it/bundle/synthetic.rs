@@ -130,6 +130,7 @@ pub fn empty() -> Report {
         slots: vec![],
         obsolete_versions: vec![],
         documentation: vec![],
+        round: None,
         limitations: vec![],
         totals: Totals::default(),
     }

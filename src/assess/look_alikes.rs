@@ -1,0 +1,267 @@
+//! The same picture under several requirements: difference hashes that differ in next to no bit.
+//!
+//! Goals:
+//! 1. A screenshot that was saved again, in another format or size, is recognised where its digest is not
+//!    ([`super::completeness::duplicates`] says what is byte for byte the same).
+//! 2. Two screens of one software are not the same picture: shape, contrast and hash must all agree, and blank
+//!    screens, which all look alike, are left out. What remains is for a person to compare.
+//! 3. Bounded whatever is deposited: at most [`MAX_PICTURES`] pictures are compared, each pair once.
+
+use std::collections::BTreeMap;
+
+use crate::model::facts::{Detail, Facts, ImageFacts};
+use crate::model::report::ItemReport;
+use crate::model::submission::FiledUnder;
+use crate::model::{Place, Signal};
+use crate::pipeline::guards::LookAlikePolicy;
+
+/// Most pictures that are compared: eight million pairs of one machine word.
+pub const MAX_PICTURES: usize = 4096;
+/// Other places named in a finding; the rest is counted.
+const NAMED: usize = 5;
+/// A hash with fewer bits of one kind is that of a picture without structure.
+const MIN_STRUCTURE: u32 = 6;
+
+/// A picture of one item.
+struct Picture<'a> {
+    item: usize,
+    exigence: &'a str,
+    place: Place,
+    name: &'a str,
+    sha256: &'a str,
+    hash: u64,
+    aspect: f32,
+    deviation: f32,
+}
+
+/// What one item looks like.
+#[derive(Default)]
+struct Likeness {
+    place: Place,
+    distance: u32,
+    others: BTreeMap<usize, String>,
+}
+
+/// The signals of items that look like an item of another exigence, by position in `items`. `exigence` gives the
+/// exigence of a place, `None` where pictures are not compared.
+pub fn signals(items: &[ItemReport], exigence: &dyn Fn(&FiledUnder) -> Option<String>, policy: &LookAlikePolicy) -> Vec<(usize, Signal)> {
+    let exigences: Vec<Option<String>> = items.iter().map(|i| exigence(&i.filed_under)).collect();
+    let mut pictures = Vec::new();
+    for (item, (report, exigence)) in items.iter().zip(&exigences).enumerate() {
+        if let (Some(facts), Some(exigence)) = (&report.facts, exigence) {
+            let sha256 = report.sha256.as_deref().unwrap_or_default();
+            collect(item, exigence, &report.name, sha256, facts, &Place::default(), policy, &mut pictures);
+        }
+    }
+    let mut likenesses: BTreeMap<usize, Likeness> = BTreeMap::new();
+    for (n, one) in pictures.iter().enumerate() {
+        for other in &pictures[n + 1..] {
+            let distance = (one.hash ^ other.hash).count_ones();
+            if distance > policy.max_distance || one.exigence == other.exigence || !is_alike(one, other, policy) {
+                continue;
+            }
+            for (this, that) in [(one, other), (other, one)] {
+                let likeness = likenesses.entry(this.item).or_insert_with(|| Likeness {
+                    place: this.place.clone(),
+                    distance,
+                    others: BTreeMap::new(),
+                });
+                likeness.distance = likeness.distance.min(distance);
+                likeness.others.entry(that.item).or_insert_with(|| format!("{} ({})", items[that.item].place_name(), that.name));
+            }
+        }
+    }
+    likenesses.into_iter().map(|(item, likeness)| (item, likeness.signal())).collect()
+}
+
+impl Likeness {
+    fn signal(self) -> Signal {
+        let count = self.others.len();
+        let mut shown: Vec<String> = self.others.into_values().take(NAMED).collect();
+        if count > NAMED {
+            shown.push("…".into());
+        }
+        Signal::new("look-alike-image").at(self.place).arg("others", shown.join(", ")).arg("count", count).arg("distance", self.distance)
+    }
+}
+
+impl ItemReport {
+    fn place_name(&self) -> &str {
+        match &self.filed_under {
+            FiledUnder::Slot(id) | FiledUnder::Preuve(id) => id,
+        }
+    }
+}
+
+/// Whether two pictures with near hashes also agree in everything else that is known of them.
+fn is_alike(one: &Picture<'_>, other: &Picture<'_>, policy: &LookAlikePolicy) -> bool {
+    // Two whole items with the same bytes are said elsewhere; the same picture inside two archives is not.
+    let both_loose = one.place.is_empty() && other.place.is_empty();
+    let same_bytes = !one.sha256.is_empty() && one.sha256 == other.sha256;
+    !(both_loose && same_bytes)
+        && (one.aspect - other.aspect).abs() <= policy.max_aspect_percent / 100.0 * one.aspect.max(other.aspect)
+        && (one.deviation - other.deviation).abs() <= policy.max_deviation_difference
+}
+
+#[expect(clippy::too_many_arguments, reason = "one recursion, its arguments are what changes on the way down")]
+fn collect<'a>(
+    item: usize,
+    exigence: &'a str,
+    name: &'a str,
+    sha256: &'a str,
+    facts: &'a Facts,
+    place: &Place,
+    policy: &LookAlikePolicy,
+    pictures: &mut Vec<Picture<'a>>,
+) {
+    if let Some(Detail::Image(image)) = &facts.detail
+        && pictures.len() < MAX_PICTURES
+        && let Some((hash, aspect, deviation)) = comparable(image, policy)
+    {
+        pictures.push(Picture { item, exigence, place: place.clone(), name, sha256, hash, aspect, deviation });
+    }
+    for member in facts.members() {
+        if let Some(inner) = &member.facts {
+            let mut inside = place.clone();
+            inside.members.push(member.name.clone());
+            let sha256 = member.sha256.as_deref().unwrap_or_default();
+            collect(item, exigence, &member.name, sha256, inner, &inside, policy, pictures);
+        }
+    }
+}
+
+/// Hash, width over height and contrast of a picture that has something to compare.
+fn comparable(image: &ImageFacts, policy: &LookAlikePolicy) -> Option<(u64, f32, f32)> {
+    let hash = u64::from_str_radix(image.perceptual_hash.as_deref()?, 16).ok()?;
+    let deviation = image.luma_deviation?;
+    let structured = (MIN_STRUCTURE..=64 - MIN_STRUCTURE).contains(&hash.count_ones());
+    if !structured || deviation < policy.min_luma_deviation || image.width == 0 || image.height == 0 {
+        return None;
+    }
+    // Far below 2^24 for any picture that was decoded: exact enough for a ratio.
+    Some((hash, image.width as f32 / image.height as f32, deviation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Verdict;
+    use crate::model::facts::{ArchiveFacts, MemberFacts};
+
+    fn picture(hash: u64, width: u32, deviation: f32) -> Facts {
+        let image = ImageFacts {
+            width,
+            height: 1000,
+            decoded: true,
+            luma_deviation: Some(deviation),
+            perceptual_hash: Some(format!("{hash:016x}")),
+            ..ImageFacts::default()
+        };
+        Facts { detail: Some(Detail::Image(image)), ..Facts::default() }
+    }
+
+    fn item(preuve: &str, name: &str, sha256: &str, facts: Facts) -> ItemReport {
+        ItemReport {
+            id: name.into(),
+            filed_under: FiledUnder::Preuve(preuve.into()),
+            name: name.into(),
+            link: false,
+            sha256: Some(sha256.into()),
+            size: Some(1),
+            verdict: Verdict::Accepted,
+            findings: Vec::new(),
+            path: None,
+            withheld: None,
+            facts: Some(facts),
+            gazelle: None,
+        }
+    }
+
+    fn found(items: &[ItemReport]) -> Vec<(usize, Signal)> {
+        let exigence = |filed: &FiledUnder| match filed {
+            FiledUnder::Preuve(id) => id.rsplit_once('.').map(|(exigence, _)| exigence.to_owned()),
+            FiledUnder::Slot(_) => None,
+        };
+        signals(items, &exigence, &LookAlikePolicy::default())
+    }
+
+    const HASH: u64 = 0x0f0f_3c3c_a5a5_0ff0;
+
+    #[test]
+    fn a_picture_saved_again_is_recognised_under_another_requirement() {
+        let items = [
+            item("INS.01.01", "a.png", "aa", picture(HASH, 1600, 40.0)),
+            item("INS.02.01", "b.jpg", "bb", picture(HASH ^ 1, 800 * 2, 40.6)),
+            item("INS.03.01", "c.png", "cc", picture(!HASH, 1600, 40.0)),
+        ];
+        let found = found(&items);
+        assert_eq!(found.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(found[0].1.args["others"].to_string(), "INS.02.01 (b.jpg)");
+        assert_eq!(found[1].1.args["others"].to_string(), "INS.01.01 (a.png)");
+        assert_eq!(found[0].1.args["distance"].to_string(), "1");
+    }
+
+    #[test]
+    fn the_same_requirement_blank_screens_other_shapes_and_equal_bytes_say_nothing() {
+        let one = || item("INS.01.01", "a.png", "aa", picture(HASH, 1600, 40.0));
+        for other in [
+            item("INS.01.02", "b.png", "bb", picture(HASH, 1600, 40.0)),
+            item("INS.02.01", "b.png", "bb", picture(HASH, 1200, 40.0)),
+            item("INS.02.01", "b.png", "bb", picture(HASH, 1600, 60.0)),
+            item("INS.02.01", "b.png", "bb", picture(HASH ^ 0b111, 1600, 40.0)),
+            item("INS.02.01", "b.png", "aa", picture(HASH, 1600, 40.0)),
+            ItemReport { filed_under: FiledUnder::Slot("documentation".into()), ..item("x", "b.png", "bb", picture(HASH, 1600, 40.0)) },
+        ] {
+            assert_eq!(found(&[one(), other]).len(), 0);
+        }
+        let flat = |n: &str| item(n, "a.png", n, picture(HASH, 1600, 2.0));
+        assert_eq!(found(&[flat("INS.01.01"), flat("INS.02.01")]).len(), 0);
+        let bare = |n: &str| item(n, "a.png", n, picture(1, 1600, 40.0));
+        assert_eq!(found(&[bare("INS.01.01"), bare("INS.02.01")]).len(), 0);
+    }
+
+    #[test]
+    fn members_of_archives_are_compared_even_with_equal_bytes() {
+        let zip = |preuve: &str, name: &str| {
+            let member = MemberFacts {
+                name: "ecran.png".into(),
+                sha256: Some("same".into()),
+                facts: Some(Box::new(picture(HASH, 1600, 40.0))),
+                ..MemberFacts::default()
+            };
+            let facts = Facts {
+                detail: Some(Detail::Archive(ArchiveFacts { members: vec![member], ..ArchiveFacts::default() })),
+                ..Facts::default()
+            };
+            item(preuve, name, name, facts)
+        };
+        let found = found(&[zip("INS.01.01", "a.zip"), zip("INS.02.01", "b.zip")]);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].1.place, Place::member("ecran.png"));
+        assert_eq!(found[0].1.args["others"].to_string(), "INS.02.01 (ecran.png)");
+    }
+
+    #[test]
+    fn a_malformed_hash_is_left_out() {
+        let mut facts = picture(HASH, 1600, 40.0);
+        if let Some(Detail::Image(image)) = &mut facts.detail {
+            image.perceptual_hash = Some("not hex".into());
+        }
+        assert_eq!(found(&[item("INS.01.01", "a", "a", facts.clone()), item("INS.02.01", "b", "b", facts)]).len(), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn likeness_is_mutual(hashes in proptest::collection::vec(0u64..8, 0..12)) {
+            let items: Vec<_> = hashes
+                .iter()
+                .enumerate()
+                .map(|(n, h)| item(&format!("INS.{}.01", n % 3), "a.png", &n.to_string(), picture(HASH ^ h, 1600, 40.0)))
+                .collect();
+            for (n, _) in found(&items) {
+                let alike = |o: &usize| n % 3 != o % 3 && (hashes[n] ^ hashes[*o]).count_ones() <= 2;
+                proptest::prop_assert!((0..hashes.len()).any(|o| alike(&o)));
+            }
+        }
+    }
+}
