@@ -934,7 +934,7 @@ fn preview(preview: &Preview) -> Option<PreviewView> {
 }
 
 /// What a Gazelle report says, for a verifier: result, counters, validator, date, tested objects, the copy kept.
-fn gazelle_rows(facts: &GazelleFacts) -> Vec<(Text, String)> {
+pub fn gazelle_rows(facts: &GazelleFacts) -> Vec<(Text, String)> {
     let mut rows = Vec::new();
     let mut row = |fr: &str, en: &str, value: String| {
         if !value.is_empty() {

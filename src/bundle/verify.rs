@@ -48,6 +48,9 @@ pub struct VerifyReport {
     /// What the bundle says of itself; absent where it is another kind of bag or cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<Identity>,
+    /// `report.json` itself, for whoever goes on from here (seal, next round).
+    #[serde(skip)]
+    pub report: Option<Box<Report>>,
     /// Files read and hashed.
     pub files: u64,
     /// Their bytes, inflated.
@@ -343,6 +346,7 @@ struct Check {
     files: u64,
     bytes: u64,
     identity: Option<Identity>,
+    parsed: Option<Box<Report>>,
     tagmanifest_sha256: Option<String>,
 }
 
@@ -370,6 +374,7 @@ impl Check {
             schema: SCHEMA,
             valid: !self.invalid,
             bundle: self.identity,
+            report: self.parsed,
             files: self.files,
             bytes: self.bytes,
             tagmanifest_sha256: self.tagmanifest_sha256,
@@ -741,6 +746,7 @@ impl Check {
             verdict: report.verdict,
             items: report.items.len() as u64,
         });
+        self.parsed = Some(Box::new(report));
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::assess::{self, Examined};
+use crate::model::format::Family;
 use crate::model::gazelle::{GazelleOutcome, Pin};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{Content, FileRef, Submission};
@@ -28,6 +29,9 @@ use crate::pipeline::Loaded;
 use crate::sandbox::Sandbox;
 use facts_cache::FactsCache;
 use links::Links;
+
+/// Largest side of a thumbnail, pixels: text of a screenshot can be told, not read.
+const THUMBNAIL_SIDE: u32 = 240;
 
 /// Where the bytes of items come from.
 pub trait Sources: Send + Sync {
@@ -205,6 +209,36 @@ impl Examiner {
             }
         }
         examined
+    }
+
+    /// Thumbnails of the images among the items of `report`, by item id. A picture that gives none is left out:
+    /// its findings say what is wrong with it.
+    pub async fn thumbnails(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<u8>> {
+        let places = Arc::new(Semaphore::new(self.jobs));
+        let mut running = JoinSet::new();
+        for item in &submission.items {
+            let Content::File(file) = &item.content else { continue };
+            let facts = report.items.iter().find(|r| r.id == item.id).and_then(|r| r.facts.as_ref());
+            let Some(format) = facts.and_then(|f| f.format).filter(|f| f.family() == Family::Image) else { continue };
+            let (sandbox, sources, places) = (self.sandbox.clone(), Arc::clone(&sources), Arc::clone(&places));
+            let (id, file) = (item.id.clone(), file.clone());
+            running.spawn(async move {
+                let _place = places.acquire_owned().await;
+                let open = sources.open(&id, &file).ok()?;
+                match sandbox.thumbnail(open, format, THUMBNAIL_SIDE).await {
+                    Ok(jpeg) => Some((id, jpeg?)),
+                    Err(e) => {
+                        tracing::warn!(error = %e, "a thumbnail could not be made");
+                        None
+                    }
+                }
+            });
+        }
+        let mut thumbnails = BTreeMap::new();
+        while let Some(ended) = running.join_next().await {
+            thumbnails.extend(ended.ok().flatten());
+        }
+        thumbnails
     }
 
     /// Looks at one open file.

@@ -1,7 +1,7 @@
 //! `greffier check PATH`: the main job on one machine, with nothing else installed.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
+use crate::assess::{answer, rounds};
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::{self, FolderSources};
 use crate::check::links::Links;
@@ -21,6 +22,8 @@ use crate::model::Lang;
 use crate::model::gazelle::Pin;
 use crate::model::report::Report;
 use crate::model::submission::{Content, FileRef, Stage, Submission};
+use crate::pipeline::ids;
+use crate::seal::{self, Seal, SealKey};
 use crate::{bundle, pipeline};
 
 /// Options of `check`.
@@ -49,6 +52,15 @@ pub struct CheckArgs {
     /// Ask no Gazelle server: links stay undetermined, or are answered from copies kept by an earlier run
     #[arg(long)]
     offline: bool,
+    /// Report of the round before (its report.json or its bundle): what changed since is told
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+    /// Print the message to paste into the platform's messaging instead of the report
+    #[arg(long, conflicts_with = "json")]
+    message: bool,
+    /// Private key (JWK) that seals the bundle; also read from GREFFIER_SEAL_KEY
+    #[arg(long, value_name = "FILE", requires = "out")]
+    seal_key: Option<PathBuf>,
     /// Look at every file again, whatever is cached under --out
     #[arg(long)]
     no_cache: bool,
@@ -59,6 +71,9 @@ pub struct CheckArgs {
 /// # Errors
 /// Bad usage, configuration, pipeline or document; or the bundle cannot be written.
 pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
+    // What can fail before any file is looked at fails first.
+    let key = SealKey::find(args.seal_key.as_deref())?;
+    let previous = args.previous.as_deref().map(earlier_report).transpose()?;
     let opened = folder::open(&args.path)?;
     let wanted = args.pipeline.as_deref().or(opened.demarche()).unwrap_or(&config.pipelines.default);
     let loaded = pipeline::load(&find_pipeline(config, wanted)?)?;
@@ -82,13 +97,21 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let bar = Bar::new(submission.items.len() as u64, lang);
     let Checked { mut report, pins } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
+    if let Some(previous) = &previous {
+        rounds::attach(&mut report, previous, &submission.requests, &ids::canonical, &loaded.pipeline.severities)?;
+    }
     let written = match &args.out {
-        Some(out) => Some(write_outputs(out, &mut report, &submission, &sources, &pins)?),
+        Some(out) => {
+            let thumbnails = examiner.thumbnails(&report, &submission, sources.clone()).await;
+            Some(write_outputs(&Outputs { out, thumbnails, pins: &pins, key: key.as_ref() }, &mut report, &submission, &sources)?)
+        }
         None => None,
     };
 
     if args.json {
         render::print_line(&serde_json::to_string_pretty(&report)?)?;
+    } else if args.message {
+        render::print_line(&answer::vendor_message(&report, lang))?;
     } else {
         render::report(&Style::new(lang), &report, args.all)?;
         if let Some(written) = &written {
@@ -101,18 +124,42 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
 /// Copies of Gazelle reports kept from run to run, below `--out`.
 const PINS: &str = ".cache/gazelle";
 
-/// Writes bundle, report and page below `out`, each whole or not at all; returns the bundle's path.
-fn write_outputs(
-    out: &Path,
-    report: &mut Report,
-    submission: &Submission,
-    sources: &FolderSources,
-    pins: &BTreeMap<String, Pin>,
-) -> anyhow::Result<PathBuf> {
+/// Largest earlier report that is read, bytes.
+const MAX_REPORT: u64 = 256 * 1024 * 1024;
+
+/// The report of an earlier round: a `report.json`, or the one inside a bundle, which must then be intact.
+fn earlier_report(path: &Path) -> anyhow::Result<Report> {
+    let unreadable = || format!("ROUND-UNREADABLE: no report can be read from {}", path.display());
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path).and_then(|f| f.take(MAX_REPORT).read_to_end(&mut bytes)).with_context(unreadable)?;
+        return serde_json::from_slice(&bytes).with_context(unreadable);
+    }
+    let verified = bundle::verify::verify(path).with_context(unreadable)?;
+    match verified.report {
+        Some(report) if verified.valid => Ok(*report),
+        _ => anyhow::bail!("ROUND-NOT-INTACT: {} is not an intact bundle; `greffier verify` says why", path.display()),
+    }
+}
+
+/// What goes below `--out` besides the report.
+struct Outputs<'a> {
+    out: &'a Path,
+    thumbnails: BTreeMap<String, Vec<u8>>,
+    pins: &'a BTreeMap<String, Pin>,
+    key: Option<&'a SealKey>,
+}
+
+/// Writes bundle, seal, report, page and message below `out`, each whole or not at all; returns the bundle's path.
+fn write_outputs(outputs: &Outputs<'_>, report: &mut Report, submission: &Submission, sources: &FolderSources) -> anyhow::Result<PathBuf> {
+    let out = outputs.out;
     let failed = |what: &Path| format!("OUTPUT-UNWRITABLE: cannot write {}", what.display());
     std::fs::create_dir_all(out).with_context(|| failed(out))?;
     let mut options = bundle::Options::default();
-    for pin in pins.values() {
+    for (id, jpeg) in &outputs.thumbnails {
+        options.previews.insert(id.clone(), vec![bundle::Preview { bytes: jpeg.clone(), caption: None }]);
+    }
+    for pin in outputs.pins.values() {
         let folder = pin::directory(&pin.link.id);
         for (name, bytes) in pin.to_files() {
             let kept = out.join(PINS).join(&folder);
@@ -126,14 +173,34 @@ fn write_outputs(
     let summary = bundle::write(report, &payloads, &options, &mut file).context("BUNDLE-FAILED: the bundle was not written")?;
     let path = out.join(format!("{}.zip", summary.root));
     keep(file, &path).with_context(|| failed(&path))?;
+    let seal_path = seal::seal_path(&path);
+    match outputs.key {
+        Some(key) => {
+            let seal = Seal::of(report, &summary.tagmanifest_sha256)?.sign(key)?;
+            whole(out, &seal_path, seal.as_bytes()).with_context(|| failed(&seal_path))?;
+        }
+        // A seal of what stood here before would only accuse the new bundle.
+        None => match std::fs::remove_file(&seal_path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(|| failed(&seal_path)),
+            _ => {}
+        },
+    }
     let page = bundle::html::render(report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
-    for (name, bytes) in [("report.json", serde_json::to_vec_pretty(report)?), ("index.html", page.into_bytes())] {
+    let message = answer::vendor_message(report, Lang::Fr);
+    let files =
+        [("report.json", serde_json::to_vec_pretty(report)?), ("index.html", page.into_bytes()), ("message.txt", message.into_bytes())];
+    for (name, bytes) in files {
         let path = out.join(name);
-        let mut file = tempfile::NamedTempFile::new_in(out).with_context(|| failed(out))?;
-        file.write_all(&bytes).with_context(|| failed(&path))?;
-        keep(file, &path).with_context(|| failed(&path))?;
+        whole(out, &path, &bytes).with_context(|| failed(&path))?;
     }
     Ok(path)
+}
+
+/// Writes a file whole or not at all.
+fn whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    keep(file, path)
 }
 
 /// Gives a finished temporary file its name, readable like any other file of the user.

@@ -4,6 +4,7 @@ pub mod catalogue;
 pub mod check;
 pub mod doctor;
 pub mod explain;
+pub mod gazelle;
 pub mod inspect;
 pub mod keys;
 pub mod pipeline;
@@ -79,6 +80,8 @@ enum Command {
     Pipeline(pipeline::PipelineArgs),
     /// Import and show a requirement list
     Catalogue(catalogue::CatalogueArgs),
+    /// Ask Gazelle for the reports behind links
+    Gazelle(gazelle::GazelleArgs),
     /// Check that a bundle is complete and unchanged
     Verify(verify::VerifyArgs),
     /// Explain a finding or error code
@@ -112,6 +115,7 @@ pub async fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(args, &config, lang).await,
         Command::Pipeline(args) => pipeline::run(args),
         Command::Catalogue(args) => catalogue::run(args),
+        Command::Gazelle(args) => gazelle::run(args, &config, lang).await,
         Command::Verify(args) => verify::run(&args, lang),
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,

@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style as Ansi};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::model::facts::{Detail, Facts};
+use crate::model::gazelle::GazelleFacts;
 use crate::model::report::{ItemReport, Report};
 use crate::model::text::display_safe;
 use crate::model::{Finding, Lang, Severity, Text, Verdict, messages};
@@ -175,6 +176,24 @@ fn measures(style: &Style, facts: &Facts) -> Vec<String> {
         None => {}
     }
     out
+}
+
+/// One Gazelle link: what the report says, then what is wrong with it.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn gazelle(style: &Style, facts: &GazelleFacts, verdict: Verdict, findings: &[Finding]) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let (colour, mark) = style.verdict(verdict);
+    let shown = display_safe(&facts.link.shown, 300);
+    writeln!(out, "{} {}  {}", paint(colour, mark), paint(style.bold, &shown), paint(colour, verdict.label().get(style.lang)))?;
+    for (name, value) in crate::bundle::html::gazelle_rows(facts) {
+        writeln!(out, "  {:<16} {value}", name.get(style.lang))?;
+    }
+    for finding in findings {
+        print_finding(style, &mut out, finding, "  ")?;
+    }
+    Ok(())
 }
 
 /// The whole report of a submission: verdict, what to fix, warnings, completeness.

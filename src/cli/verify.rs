@@ -12,15 +12,58 @@ use anyhow::Context as _;
 use crate::bundle::verify::{Problem, VerifyReport, verify};
 use crate::model::Lang;
 use crate::model::messages::bytes;
+use crate::seal::{self, KeySet};
 
 /// Checks a bundle again, offline: every digest, every name, nothing missing, nothing added.
 #[derive(Debug, clap::Args)]
 pub struct VerifyArgs {
     /// A bundle: the ZIP, or the folder it was extracted to.
     pub bundle: PathBuf,
+    /// Key set (JWKS) published by who sealed the bundle; without it, the seal is not checked.
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+    /// The seal; by default `BUNDLE.jws` beside the bundle.
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    pub seal: Option<PathBuf>,
     /// Print the outcome as one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What became of the seal.
+#[derive(Debug, serde::Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+enum SealState {
+    /// No key set was given.
+    NotChecked,
+    /// Sealed by this key, and about this bundle.
+    Sealed { kid: String },
+    /// Refused, or not there.
+    Refused { code: String, reason: String },
+}
+
+fn check_seal(args: &VerifyArgs, report: &VerifyReport) -> anyhow::Result<SealState> {
+    let Some(keys) = &args.keys else { return Ok(SealState::NotChecked) };
+    let keys = KeySet::from_file(keys)?;
+    let refused = |code: &str, reason: String| Ok(SealState::Refused { code: code.into(), reason });
+    let Some(digest) = &report.tagmanifest_sha256 else {
+        return refused("SEAL-DIGEST", "the bundle has no tag manifest to compare with".into());
+    };
+    let path = args.seal.clone().unwrap_or_else(|| seal::seal_path(&args.bundle));
+    let jws = match seal::read_file(&path, seal::MAX_SEAL) {
+        Ok(jws) => jws,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return refused("SEAL-MISSING", format!("there is no {}", path.display())),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let verified = match seal::verify(digest, jws.trim_end(), &keys) {
+        Ok(verified) => verified,
+        Err(e) => return refused(e.code(), e.to_string()),
+    };
+    match report.report.as_deref().map(|r| verified.agrees_with(r)) {
+        Some(Ok(())) => Ok(SealState::Sealed { kid: verified.kid.clone() }),
+        Some(Err(e)) => refused(e.code(), e.to_string()),
+        None => refused("SEAL-OTHER-REPORT", "the bundle holds no readable report".into()),
+    }
 }
 
 /// Runs the command.
@@ -32,14 +75,31 @@ pub fn run(args: &VerifyArgs, lang: Lang) -> anyhow::Result<ExitCode> {
         Lang::Fr => format!("impossible d'ouvrir {}", args.bundle.display()),
         Lang::En => format!("cannot open {}", args.bundle.display()),
     })?;
+    let sealed = check_seal(args, &report)?;
     let mut out = anstream::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        let mut json = serde_json::to_value(&report)?;
+        json["seal"] = serde_json::to_value(&sealed)?;
+        writeln!(out, "{}", serde_json::to_string_pretty(&json)?)?;
     } else {
         out.write_all(show(&report, lang).as_bytes())?;
+        writeln!(out, "{}", show_seal(&sealed, lang))?;
     }
     out.flush()?;
-    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let intact = report.valid && !matches!(sealed, SealState::Refused { .. });
+    Ok(if intact { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show_seal(state: &SealState, lang: Lang) -> String {
+    use crate::model::text::display_safe;
+    match (state, lang) {
+        (SealState::NotChecked, Lang::Fr) => "Sceau non vérifié (donnez --keys CLÉS.jwks).".into(),
+        (SealState::NotChecked, Lang::En) => "Seal not checked (give --keys KEYS.jwks).".into(),
+        (SealState::Sealed { kid }, Lang::Fr) => format!("Scellé par la clé {}.", display_safe(kid, 80)),
+        (SealState::Sealed { kid }, Lang::En) => format!("Sealed by key {}.", display_safe(kid, 80)),
+        (SealState::Refused { code, reason }, Lang::Fr) => format!("Sceau refusé ({code}) : {}", display_safe(reason, 400)),
+        (SealState::Refused { code, reason }, Lang::En) => format!("Seal refused ({code}): {}", display_safe(reason, 400)),
+    }
 }
 
 /// What a person reads; colours are stripped by the stream where nobody sees them.

@@ -6,9 +6,12 @@
 use std::io::Write as _;
 use std::sync::Mutex;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::wire::{self, Reply, Request, Task};
 use super::{Mechanism, SandboxConfig, drill, facts_of_large_file};
-use crate::inspect::{Context, inspect};
+use crate::inspect::{Context, inspect, preview};
 
 /// Where the last panic happened; the message is never kept, it may quote the file.
 pub(super) static PANIC_LOCATION: Mutex<String> = Mutex::new(String::new());
@@ -48,18 +51,23 @@ fn answer(request: &Request) -> Reply {
     match request.task {
         Task::Probe => return Reply::Probe { missing },
         Task::Drill(drill) => return drill::run(drill),
-        Task::Inspect => {}
+        Task::Inspect | Task::Thumbnail { .. } => {}
     }
     // The context is not looked at again after a panic: nothing of it can be seen half-changed.
     let described = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        if file.size > file.bytes.len() as u64 {
+        if let Task::Thumbnail { format, max_side } = request.task {
+            let jpeg = preview::thumbnail(file.bytes, format, max_side).map(|jpeg| BASE64.encode(jpeg));
+            return Reply::Thumbnail { jpeg };
+        }
+        let facts = if file.size > file.bytes.len() as u64 {
             facts_of_large_file(file.bytes, file.size, request.sandbox.max_mapped_bytes)
         } else {
             inspect(file.bytes, &mut ctx)
-        }
+        };
+        Reply::Facts { facts: Box::new(facts) }
     }));
     match described {
-        Ok(facts) => Reply::Facts { facts: Box::new(facts) },
+        Ok(reply) => reply,
         Err(_) => Reply::Panicked { location: PANIC_LOCATION.lock().map(|l| l.clone()).unwrap_or_default() },
     }
 }

@@ -186,13 +186,33 @@ impl Sandbox {
                 Ok(facts)
             }
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
-            Ending::Replied(Reply::Probe { .. }) => Err(SandboxError::Protocol("an inspection was answered as a probe".into())),
+            Ending::Replied(Reply::Probe { .. } | Reply::Thumbnail { .. }) => {
+                Err(SandboxError::Protocol("an inspection was answered as something else".into()))
+            }
             Ending::Died(death) => {
                 tracing::warn!(death = ?death, size, "an inspection process died of its file");
                 let mut facts = Facts::of_size(size);
                 facts.push(self.signal_of(&death));
                 Ok(facts)
             }
+        }
+    }
+
+    /// A small JPEG of an image, made in a child like everything that reads a vendor's bytes; `None` where the
+    /// picture does not decode within limits or the child died of it.
+    ///
+    /// # Errors
+    /// As [`Sandbox::inspect`].
+    pub async fn thumbnail(&self, file: std::fs::File, format: Format, max_side: u32) -> Result<Option<Vec<u8>>, SandboxError> {
+        use base64::Engine as _;
+        match self.run(file, Task::Thumbnail { format, max_side }).await? {
+            Ending::Replied(Reply::Thumbnail { jpeg: Some(jpeg) }) => base64::engine::general_purpose::STANDARD
+                .decode(jpeg)
+                .map(Some)
+                .map_err(|_| SandboxError::Protocol("a thumbnail that is not Base64".into())),
+            Ending::Replied(Reply::Thumbnail { jpeg: None } | Reply::Panicked { .. }) | Ending::Died(_) => Ok(None),
+            Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
+            Ending::Replied(_) => Err(SandboxError::Protocol("a thumbnail was answered as something else".into())),
         }
     }
 

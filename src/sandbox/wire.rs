@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Mechanism, SandboxConfig, SandboxError};
 use crate::inspect::Limits;
+use crate::model::Format;
 use crate::model::facts::Facts;
 
 /// What the child is asked.
@@ -31,6 +32,13 @@ pub enum Task {
     Probe,
     /// Describe the file.
     Inspect,
+    /// Make a small picture of an image.
+    Thumbnail {
+        /// What the file was found to be.
+        format: Format,
+        /// Largest side, pixels.
+        max_side: u32,
+    },
     /// Try one thing that must not succeed, as a taken-over child would.
     Drill(Drill),
 }
@@ -88,6 +96,11 @@ pub enum Reply {
     Facts {
         /// The facts.
         facts: Box<Facts>,
+    },
+    /// A small picture, or none where the image does not decode within limits.
+    Thumbnail {
+        /// JPEG bytes, Base64.
+        jpeg: Option<String>,
     },
     /// An inspector panicked. The message is withheld: it may quote the file.
     Panicked {
