@@ -3,6 +3,7 @@
 //! Start with `ARCHITECTURE.md`; rooms are listed there in the direction data flows.
 
 pub mod assess;
+pub mod bundle;
 pub mod check;
 pub mod cli;
 pub mod config;

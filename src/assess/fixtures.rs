@@ -20,6 +20,7 @@ pub fn item(id: &str, preuve: &str, name: &str, sha256: &str) -> ItemReport {
         verdict: Verdict::Accepted,
         findings: Vec::new(),
         path: None,
+        withheld: None,
         facts: None,
         gazelle: None,
     }

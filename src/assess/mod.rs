@@ -11,8 +11,6 @@ pub mod coherence;
 pub mod completeness;
 pub mod documentation;
 pub mod file_rules;
-#[cfg(test)]
-mod fixtures;
 pub mod identity;
 pub mod look_alikes;
 pub mod obsolete_versions;
@@ -182,6 +180,7 @@ fn judge_item(
         verdict: Verdict::Accepted,
         findings,
         path: None,
+        withheld: None,
         facts: looked.facts.clone(),
         gazelle: looked.gazelle.clone(),
     }
@@ -215,6 +214,7 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         verdict: Verdict::of(findings.iter().map(|f| f.severity)),
         findings,
         path: None,
+        withheld: None,
         facts: looked.facts.clone(),
         gazelle: None,
     };
@@ -248,3 +248,8 @@ fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     }
     hex::encode(hasher.finalize())
 }
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod guards_tests;

@@ -1,7 +1,8 @@
 //! `greffier check PATH`: the main job on one machine, with nothing else installed.
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,11 +12,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
 use crate::check::facts_cache::FactsCache;
-use crate::check::{Checked, Examiner, Progress, folder};
+use crate::check::folder::{self, FolderSources};
+use crate::check::links::Links;
+use crate::check::{Checked, Examiner, Progress, Sources as _};
 use crate::config::Config;
+use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
 use crate::model::Lang;
-use crate::model::submission::Stage;
-use crate::pipeline;
+use crate::model::gazelle::Pin;
+use crate::model::report::Report;
+use crate::model::submission::{Content, FileRef, Stage, Submission};
+use crate::{bundle, pipeline};
 
 /// Options of `check`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +46,9 @@ pub struct CheckArgs {
     /// Warnings count as rejections in the exit code
     #[arg(long)]
     strict: bool,
+    /// Ask no Gazelle server: links stay undetermined, or are answered from copies kept by an earlier run
+    #[arg(long)]
+    offline: bool,
     /// Look at every file again, whatever is cached under --out
     #[arg(long)]
     no_cache: bool,
@@ -63,20 +72,105 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     }
     let sources = Arc::new(sources);
     let cache = args.out.as_ref().filter(|_| !args.no_cache).map(|out| FactsCache::new(out.join(".cache/facts")));
-    let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs());
+    let pins: Arc<dyn PinSource> = match &args.out {
+        Some(out) => Arc::new(DirPins(out.join(PINS))),
+        None => Arc::new(NoPins),
+    };
+    let gazelle = GazelleConfig { offline: config.gazelle.offline || args.offline, ..config.gazelle.clone() };
+    let links = Links::new(gazelle, loaded.pipeline.gazelle.clone(), pins)?;
+    let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs()).with_links(links);
     let bar = Bar::new(submission.items.len() as u64, lang);
-    let Checked { report, pins: _ } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
+    let Checked { mut report, pins } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
+    let written = match &args.out {
+        Some(out) => Some(write_outputs(out, &mut report, &submission, &sources, &pins)?),
+        None => None,
+    };
 
     if args.json {
         render::print_line(&serde_json::to_string_pretty(&report)?)?;
     } else {
         render::report(&Style::new(lang), &report, args.all)?;
-    }
-    if let Some(out) = &args.out {
-        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        if let Some(written) = &written {
+            render::print_line(&format!("  → {}", written.display()))?;
+        }
     }
     Ok(exit_code(report.verdict, args.strict))
+}
+
+/// Copies of Gazelle reports kept from run to run, below `--out`.
+const PINS: &str = ".cache/gazelle";
+
+/// Writes bundle, report and page below `out`, each whole or not at all; returns the bundle's path.
+fn write_outputs(
+    out: &Path,
+    report: &mut Report,
+    submission: &Submission,
+    sources: &FolderSources,
+    pins: &BTreeMap<String, Pin>,
+) -> anyhow::Result<PathBuf> {
+    let failed = |what: &Path| format!("OUTPUT-UNWRITABLE: cannot write {}", what.display());
+    std::fs::create_dir_all(out).with_context(|| failed(out))?;
+    let mut options = bundle::Options::default();
+    for pin in pins.values() {
+        let folder = pin::directory(&pin.link.id);
+        for (name, bytes) in pin.to_files() {
+            let kept = out.join(PINS).join(&folder);
+            std::fs::create_dir_all(&kept).with_context(|| failed(&kept))?;
+            std::fs::write(kept.join(&name), &bytes).with_context(|| failed(&kept))?;
+            options.attachments.insert(format!("gazelle/{folder}/{name}"), bytes);
+        }
+    }
+    let payloads = Payloads::new(report, submission, sources);
+    let mut file = tempfile::NamedTempFile::new_in(out).with_context(|| failed(out))?;
+    let summary = bundle::write(report, &payloads, &options, &mut file).context("BUNDLE-FAILED: the bundle was not written")?;
+    let path = out.join(format!("{}.zip", summary.root));
+    keep(file, &path).with_context(|| failed(&path))?;
+    let page = bundle::html::render(report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
+    for (name, bytes) in [("report.json", serde_json::to_vec_pretty(report)?), ("index.html", page.into_bytes())] {
+        let path = out.join(name);
+        let mut file = tempfile::NamedTempFile::new_in(out).with_context(|| failed(out))?;
+        file.write_all(&bytes).with_context(|| failed(&path))?;
+        keep(file, &path).with_context(|| failed(&path))?;
+    }
+    Ok(path)
+}
+
+/// Gives a finished temporary file its name, readable like any other file of the user.
+fn keep(file: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(|_| ()).map_err(|e| e.error)
+}
+
+/// The bytes of items, for the bundle.
+struct Payloads<'a> {
+    sources: &'a FolderSources,
+    files: BTreeMap<String, (FileRef, u64, String)>,
+}
+
+impl<'a> Payloads<'a> {
+    fn new(report: &Report, submission: &Submission, sources: &'a FolderSources) -> Self {
+        let mut files = BTreeMap::new();
+        for item in &submission.items {
+            let looked = report.items.iter().find(|r| r.id == item.id);
+            if let (Content::File(file), Some((Some(size), Some(sha256)))) = (&item.content, looked.map(|r| (r.size, r.sha256.clone()))) {
+                files.insert(item.id.clone(), (file.clone(), size, sha256));
+            }
+        }
+        Self { sources, files }
+    }
+}
+
+impl bundle::PayloadSource for Payloads<'_> {
+    fn open(&self, item: &str) -> std::io::Result<bundle::Payload<'_>> {
+        let Some((file, size, sha256)) = self.files.get(item) else {
+            return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "no bytes were received for this item"));
+        };
+        let open = self.sources.open(item, file).map_err(std::io::Error::other)?;
+        Ok(bundle::Payload { reader: Box::new(open), size: *size, sha256: sha256.clone() })
+    }
 }
 
 struct Bar {

@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand; human output, `--json`, exit codes. No logic of its own.
 
+pub mod catalogue;
 pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod inspect;
+pub mod pipeline;
 pub mod render;
 pub mod schema;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +74,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Describe and judge loose files, without a candidature
     Inspect(inspect::InspectArgs),
+    /// Check and show the rules of a démarche
+    Pipeline(pipeline::PipelineArgs),
+    /// Import and show a requirement list
+    Catalogue(catalogue::CatalogueArgs),
+    /// Check that a bundle is complete and unchanged
+    Verify(verify::VerifyArgs),
     /// Explain a finding or error code
     Explain(explain::ExplainArgs),
     /// Try the sandbox and compare this machine with the limits
@@ -98,6 +107,9 @@ pub async fn run() -> ExitCode {
     let ended = match cli.command {
         Command::Check(args) => check::run(args, &config, lang).await,
         Command::Inspect(args) => inspect::run(args, &config, lang).await,
+        Command::Pipeline(args) => pipeline::run(args),
+        Command::Catalogue(args) => catalogue::run(args),
+        Command::Verify(args) => verify::run(&args, lang),
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),

@@ -11,6 +11,7 @@
 pub mod budget;
 pub mod image;
 pub mod odf;
+pub mod office;
 pub mod ole;
 pub mod ooxml;
 pub mod pdf;

@@ -113,12 +113,43 @@ pub struct ItemReport {
     /// Where the payload is inside the bundle (`data/…`), set when a bundle is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Why the bytes were left out of the bundle although they were received, set when a bundle is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<Withheld>,
     /// What the file is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Facts>,
     /// Gazelle facts, for links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gazelle: Option<GazelleFacts>,
+}
+
+/// Why a received file is listed in a bundle, with its digest, and not laid before the verifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Withheld {
+    /// The antivirus recognised it.
+    Antivirus,
+    /// Opening it would exhaust the machine that opens it.
+    Bomb,
+    /// It is a program, or a double click on it would run something.
+    Executable,
+    /// The operator's policy leaves out what was rejected.
+    Rejected,
+}
+
+impl Withheld {
+    /// The words a person reads.
+    pub fn label(self) -> Text {
+        match self {
+            Self::Antivirus => Text::new("reconnu par l'antivirus", "recognised by the antivirus"),
+            Self::Bomb => Text::new("son ouverture saturerait le poste", "opening it would exhaust the computer"),
+            Self::Executable => {
+                Text::new("programme, ou fichier qui s'exécute à l'ouverture", "a program, or a file that runs when opened")
+            }
+            Self::Rejected => Text::new("fichier rejeté", "rejected file"),
+        }
+    }
 }
 
 /// Completeness of one chapter: « 81/81 ».

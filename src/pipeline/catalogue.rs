@@ -68,3 +68,74 @@ pub struct Preuve {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub comment: String,
 }
+
+/// Takes apart profile labels that the export joins with « , ». A label may itself hold a comma: it is taken
+/// apart at bare commas only when every piece is then `known`.
+pub fn split_profiles(joined: &str, known: impl Fn(&str) -> bool) -> Vec<String> {
+    let joined = joined.replace(['\u{a0}', '\u{202f}', '\t'], " ");
+    let mut labels = Vec::new();
+    for piece in joined.split(" , ").flat_map(|p| p.split(['\n', '\r', ';', '|'])) {
+        let piece = piece.trim_matches(|c: char| c.is_whitespace() || c == ',');
+        if piece.is_empty() {
+            continue;
+        }
+        let parts: Vec<&str> = piece.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
+        if parts.len() > 1 && !known(piece) && parts.iter().all(|p| known(p)) {
+            labels.extend(parts.into_iter().map(str::to_owned));
+        } else {
+            labels.push(piece.to_owned());
+        }
+    }
+    labels
+}
+
+impl Catalogue {
+    /// The file's content: TOML, one table for each proof and one line for each field, so that a revision of the
+    /// agency's export shows as a readable difference.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+/// JSON Schema of a catalogue file, for editors.
+pub fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Catalogue).to_value();
+    schema["title"] = "greffier: catalogue".into();
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_profiles_are_taken_apart() {
+        let none = |_: &str| false;
+        assert_eq!(split_profiles("A , B\u{a0},\u{a0}C", none), ["A", "B", "C"]);
+        assert_eq!(split_profiles("  ", none), Vec::<String>::new());
+        assert_eq!(split_profiles("Soins, suivi", none), ["Soins, suivi"]);
+        assert_eq!(split_profiles("CIBA,Suivi", |l| matches!(l, "CIBA" | "Suivi")), ["CIBA", "Suivi"]);
+    }
+
+    #[test]
+    fn a_catalogue_survives_its_file() {
+        let preuve = Preuve {
+            id: "INS.02.01.01".into(),
+            title: "Étape 1 : « ouvrir » \"x\"\nÉtape 2 : \\ et ''' puis \"\"\" fin\n".into(),
+            chapter: "ins".into(),
+            profiles: vec!["A".into(), "B".into()],
+            conditional: true,
+            ..Preuve::default()
+        };
+        let catalogue = Catalogue {
+            schema: SCHEMA.into(),
+            version: "1".into(),
+            date: "2026-01-01".into(),
+            source: "test".into(),
+            source_sha256: None,
+            preuves: vec![preuve],
+        };
+        let written = catalogue.to_toml().unwrap();
+        assert_eq!(toml::from_str::<Catalogue>(&written).unwrap(), catalogue, "{written}");
+    }
+}

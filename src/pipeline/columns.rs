@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// A table as a pipeline declares it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct ColumnModel {
     /// Columns, in the order they are shown.
     pub columns: Vec<Column>,
@@ -52,7 +52,7 @@ const fn default_header_rows() -> u32 {
 
 /// One column.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct Column {
     /// Stable id, the key of the values read.
     pub id: String,
@@ -96,7 +96,7 @@ pub enum ColumnKind {
 
 /// One value of a `choice`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct Choice {
     /// Stable id, the value read.
     pub id: String,
@@ -107,7 +107,7 @@ pub struct Choice {
 
 /// When a cell must be filled.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct RequiredWhen {
     /// Id of the column looked at.
     pub column: String,
@@ -117,7 +117,7 @@ pub struct RequiredWhen {
 
 /// A pair of date columns.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields)]
 pub struct DateOrder {
     /// Id of the column with the earlier date.
     pub first: String,
@@ -127,7 +127,7 @@ pub struct DateOrder {
 
 /// Plausible days, both ends included, ISO 8601 (`2000-01-01`). An absent end is open.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(deny_unknown_fields, default)]
 pub struct DateWindow {
     /// First plausible day.
     #[serde(skip_serializing_if = "Option::is_none")]

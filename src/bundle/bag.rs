@@ -1,0 +1,270 @@
+//! The writer: report and payload in, ZIP out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Read, Seek, Write};
+
+use sha2::{Digest, Sha256};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, System, ZipWriter};
+
+use super::{BundleError, BundleSummary, Options, PROFILE_IDENTIFIER, PayloadSource, html, index_csv, layout, names};
+use crate::model::format::{Family, Format};
+use crate::model::report::{ItemReport, Report};
+use crate::model::text::display_safe;
+
+/// Fixed, because another level gives other bytes.
+const DEFLATE_LEVEL: i64 = 6;
+const BUFFER: usize = 128 * 1024;
+/// Above this a local header needs ZIP64 sizes. Lower than 4 GiB because a deflated member may grow a little.
+const ZIP64_FROM: u64 = 0xFF00_0000;
+
+/// Writes the bundle of `report` to `out`. Puts the report's items in canonical order and sets their `path` and
+/// `withheld`, so that what the caller shows is what the bundle says.
+///
+/// # Errors
+/// See [`BundleError`]; what was written so far is to be thrown away.
+pub fn write<W: Write + Seek>(
+    report: &mut Report,
+    sources: &dyn PayloadSource,
+    options: &Options,
+    out: W,
+) -> Result<BundleSummary, BundleError> {
+    let root = layout::root(report);
+    layout::order(report)?;
+    layout::place(report, &root, options.withhold);
+    let report = &*report;
+
+    let mut payload: Vec<(&str, &str, u64, &ItemReport)> = Vec::new();
+    let mut payload_bytes = 0_u64;
+    for item in &report.items {
+        if let (Some(path), Some(sha256), Some(size)) = (&item.path, &item.sha256, item.size) {
+            payload.push((path, sha256, size, item));
+            payload_bytes = payload_bytes.saturating_add(size);
+        }
+    }
+    // Manifests are sorted by path: easy to compare by eye, and the order in which members follow one another.
+    payload.sort_unstable_by_key(|(path, ..)| *path);
+
+    let mut manifest = String::new();
+    for (path, sha256, ..) in &payload {
+        let _ = writeln!(manifest, "{sha256}  {path}");
+    }
+    let mut tags: Vec<(String, Vec<u8>)> = vec![
+        ("bagit.txt".into(), b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n".to_vec()),
+        ("bag-info.txt".into(), bag_info(report, payload.len() as u64, payload_bytes).into_bytes()),
+        ("index.html".into(), html::render(report, &html::PageOptions { previews: &options.previews, link_base: Some("") })?.into_bytes()),
+        ("LISEZ-MOI.txt".into(), read_me(report).into_bytes()),
+        ("index.csv".into(), index_csv::render(report)?),
+        ("report.json".into(), report_json(report)?),
+        ("manifest-sha256.txt".into(), manifest.into_bytes()),
+    ];
+    let page_bytes = tags[2].1.len() as u64;
+    for (path, bytes) in &options.attachments {
+        let ours = ["bagit.txt", "bag-info.txt", "index.html", "lisez-moi.txt", "index.csv", "report.json", "fetch.txt"];
+        let folded = names::fold(path);
+        let safe = path.split('/').all(|c| names::component(c, "x", names::MAX_COMPONENT) == c);
+        let taken = ours.contains(&folded.as_str()) || folded.starts_with("manifest-") || folded.starts_with("tagmanifest-");
+        if !safe || taken || folded == "data" || folded.starts_with("data/") || root.len() + 1 + path.len() > names::MAX_PATH {
+            return Err(BundleError::Attachment(path.clone()));
+        }
+        tags.push((path.clone(), bytes.clone()));
+    }
+    let listed: BTreeMap<&str, String> = tags.iter().map(|(path, bytes)| (path.as_str(), hex::encode(Sha256::digest(bytes)))).collect();
+    let mut tagmanifest = String::new();
+    for (path, sha256) in &listed {
+        let _ = writeln!(tagmanifest, "{sha256}  {path}");
+    }
+    let tagmanifest_sha256 = hex::encode(Sha256::digest(tagmanifest.as_bytes()));
+    tags.push(("tagmanifest-sha256.txt".into(), tagmanifest.into_bytes()));
+
+    let mut zip = ZipWriter::new(out);
+    for (path, bytes) in &tags {
+        zip.start_file(format!("{root}/{path}"), member(CompressionMethod::Deflated, bytes.len() as u64))?;
+        zip.write_all(bytes)?;
+    }
+    // RFC 8493 §2.1.2 wants the payload directory even when nothing is in it.
+    zip.add_directory(format!("{root}/data"), member(CompressionMethod::Stored, 0).unix_permissions(0o755))?;
+    let mut buffer = vec![0; BUFFER];
+    for (path, sha256, size, item) in &payload {
+        let method = compression(item.facts.as_ref().and_then(|f| f.format), path);
+        zip.start_file(format!("{root}/{path}"), member(method, *size))?;
+        copy(item, sha256, *size, sources, &mut zip, &mut buffer)?;
+    }
+    zip.finish()?.flush()?;
+
+    Ok(BundleSummary {
+        root,
+        payload_files: payload.len() as u64,
+        payload_bytes,
+        withheld: report.items.iter().filter_map(|i| i.withheld.map(|why| (i.id.clone(), why))).collect(),
+        tagmanifest_sha256,
+        page_bytes,
+    })
+}
+
+/// Streams one item, and stops the build where the source gives other bytes than those that were checked.
+fn copy(
+    item: &ItemReport,
+    sha256: &str,
+    size: u64,
+    sources: &dyn PayloadSource,
+    out: &mut impl Write,
+    buffer: &mut [u8],
+) -> Result<(), BundleError> {
+    let failed = |source| BundleError::Source { item: item.id.clone(), source };
+    let changed = |found: String| BundleError::Changed { item: item.id.clone(), expected: format!("{size} bytes, {sha256}"), found };
+    let payload = sources.open(&item.id).map_err(failed)?;
+    if payload.size != size || !payload.sha256.eq_ignore_ascii_case(sha256) {
+        return Err(changed(format!("{} bytes, {}", payload.size, payload.sha256)));
+    }
+    // One byte more than expected is enough to know that the source is longer.
+    let mut reader = payload.reader.take(size.saturating_add(1));
+    let mut hasher = Sha256::new();
+    let mut seen = 0_u64;
+    loop {
+        let n = match reader.read(buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        seen += n as u64;
+        if seen > size {
+            return Err(changed(format!("more than {size} bytes")));
+        }
+        hasher.update(&buffer[..n]);
+        out.write_all(&buffer[..n])?;
+    }
+    let found = hex::encode(hasher.finalize());
+    if seen != size || found != sha256 {
+        return Err(changed(format!("{seen} bytes, {found}")));
+    }
+    Ok(())
+}
+
+fn member(method: CompressionMethod, size: u64) -> SimpleFileOptions {
+    SimpleFileOptions::default()
+        .compression_method(method)
+        .compression_level((method == CompressionMethod::Deflated).then_some(DEFLATE_LEVEL))
+        // 1980-01-01 00:00, the earliest that a ZIP can say: it says nothing.
+        .last_modified_time(DateTime::default())
+        .unix_permissions(0o644)
+        .system(System::Unix)
+        .large_file(size >= ZIP64_FROM)
+}
+
+/// Deflate only what gains by it: most proofs are packages, pictures and videos, compressed already.
+fn compression(format: Option<Format>, path: &str) -> CompressionMethod {
+    let gains = match format {
+        Some(format) => {
+            matches!(format.family(), Family::Text | Family::Ole)
+                || matches!(format, Format::Xml | Format::Json | Format::Rtf | Format::Eml | Format::Bmp | Format::Dicom | Format::Sqlite)
+        }
+        None => path.rsplit_once('.').is_some_and(|(_, e)| matches!(e.to_ascii_lowercase().as_str(), "txt" | "csv" | "xml" | "json")),
+    };
+    if gains { CompressionMethod::Deflated } else { CompressionMethod::Stored }
+}
+
+/// `report.json`: indented, keys in declaration order, a line feed at the end.
+pub(super) fn report_json(report: &Report) -> Result<Vec<u8>, BundleError> {
+    let mut bytes = serde_json::to_vec_pretty(report)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn bag_info(report: &Report, files: u64, bytes: u64) -> String {
+    let mut info = String::new();
+    let mut line = |label: &str, value: &str| {
+        // One line per value: a name with a line feed must not add a label.
+        let value = display_safe(value, 200);
+        let value = value.trim();
+        if !value.is_empty() {
+            let _ = writeln!(info, "{label}: {value}");
+        }
+    };
+    line("Source-Organization", report.candidature.company.as_deref().unwrap_or_default());
+    line("External-Description", &format!("{} — {}", report.pipeline.title.fr, report.candidature.number));
+    line("External-Identifier", &report.id);
+    line("Bag-Group-Identifier", &report.candidature.number);
+    // Never the clock of this machine: the day of the deposit, as the submission states it.
+    if let Some(day) = report.submitted_at.as_deref().and_then(day) {
+        line("Bagging-Date", day);
+    }
+    line("Payload-Oxum", &format!("{bytes}.{files}"));
+    line("Bag-Software-Agent", &report.producer);
+    line("BagIt-Profile-Identifier", PROFILE_IDENTIFIER);
+    info
+}
+
+/// `2026-02-20T11:59:00+01:00` → `2026-02-20`.
+fn day(moment: &str) -> Option<&str> {
+    let day = moment.get(..10)?;
+    day.parse::<jiff::civil::Date>().is_ok().then_some(day)
+}
+
+/// For whoever opens the folder without knowing what it is. A byte-order mark and CRLF, for old editors.
+fn read_me(report: &Report) -> String {
+    let number = display_safe(&report.candidature.number, 60);
+    let text = format!(
+        "\
+Dossier de preuves, candidature {number}
+========================================
+
+Ouvrez index.html dans un navigateur : la page fonctionne sans réseau.
+index.csv donne la même liste pour un tableur, report.json pour un programme.
+Les fichiers déposés sont dans le dossier data, rangés par chapitre, exigence et preuve ;
+certains noms ont été simplifiés, les noms d'origine sont dans index.csv.
+
+Extrayez toute l'archive avant d'ouvrir la page, sinon les liens vers les fichiers ne mènent nulle part.
+
+Pour vérifier que rien n'a changé depuis la constitution du dossier :
+    greffier verify CHEMIN
+ou tout autre outil qui connaît BagIt 1.0 (RFC 8493) :
+    bagit.py --validate CHEMIN
+
+Référence : {id}
+
+
+Evidence bundle, application {number}
+=====================================
+
+Open index.html in a browser: the page works without a network.
+index.csv holds the same list for a spreadsheet, report.json for a program.
+Deposited files are in the data folder, by chapter, requirement and proof;
+some names were simplified, the original ones are in index.csv.
+
+Extract the whole archive before opening the page, otherwise links to files lead nowhere.
+
+To check that nothing changed since the bundle was made:
+    greffier verify PATH
+or any other tool that knows BagIt 1.0 (RFC 8493):
+    bagit.py --validate PATH
+
+Reference: {id}
+",
+        id = report.id
+    );
+    format!("\u{FEFF}{}", text.replace('\n', "\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_day_is_the_submissions_own_or_nothing() {
+        assert_eq!(day("2026-02-20T11:59:00+01:00"), Some("2026-02-20"));
+        for wrong in ["", "2026-02-30T00:00:00Z", "20/02/2026 12:00", "é2026-02-20"] {
+            assert_eq!(day(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_what_gains_by_it_is_deflated() {
+        assert_eq!(compression(Some(Format::Png), "a.txt"), CompressionMethod::Stored);
+        assert_eq!(compression(Some(Format::Csv), "a"), CompressionMethod::Deflated);
+        assert_eq!(compression(Some(Format::Doc), "a"), CompressionMethod::Deflated);
+        assert_eq!(compression(None, "a.bin"), CompressionMethod::Stored);
+    }
+}

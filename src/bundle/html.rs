@@ -1,0 +1,1062 @@
+//! `index.html`: what a verifier opens first, and what `greffier check` leaves beside its report.
+//!
+//! Goals:
+//! 1. **One file, no network**: style and script inline, allowed by hash in a policy that allows nothing else, so that
+//!    a page taken from a ZIP on a locked-down desktop works, and nothing hostile in it can.
+//! 2. **Everything is HTML**: without script the page reads and prints whole; script only filters, searches and
+//!    switches language and theme.
+//! 3. **What needs attention first**, then completeness, then every proof in catalogue order with what is to be
+//!    checked beside what was deposited.
+//! 4. **Untrusted text is text**: escaped by the template engine, control and bidirectional characters replaced,
+//!    direction isolated (`<bdi>`), lengths bounded; ids in the page are numbers of ours.
+//!
+//! Facts are prepared here as a view (plain words, figures formatted in both languages); the template only lays out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{BundleError, Preview};
+use crate::model::facts::{Detail, Facts, TrackKind};
+use crate::model::gazelle::GazelleFacts;
+use crate::model::messages::bytes;
+use crate::model::report::{ItemReport, PreuveReport, Report};
+use crate::model::submission::{FiledUnder, Stage};
+use crate::model::text::{Lang, display_safe};
+use crate::model::{Finding, Severity, Text, Verdict};
+
+const TEMPLATE: &str = include_str!("templates/index.html");
+const STYLE: &str = include_str!("templates/index.css");
+const SCRIPT: &str = include_str!("templates/index.js");
+
+/// Largest picture that is put into the page, bytes.
+pub const MAX_PREVIEW: usize = 256 * 1024;
+/// Pictures of one item.
+const MAX_PREVIEWS: usize = 8;
+/// Text of one item that can be searched, bytes.
+const MAX_SEARCH: usize = 2_048;
+/// Members of an archive that are listed.
+const MAX_MEMBERS: usize = 60;
+/// Rows of the obsolete-versions table.
+const MAX_ROWS: usize = 2_000;
+
+/// How the page is made.
+#[derive(Debug, Clone, Copy)]
+pub struct PageOptions<'a> {
+    /// Pictures by item id.
+    pub previews: &'a BTreeMap<String, Vec<Preview>>,
+    /// What stands before `data/…` in links: `Some("")` inside a bundle; a relative or `file:` address ending in `/`
+    /// elsewhere; `None` when the payload is not reachable from the page, and names are shown without a link.
+    pub link_base: Option<&'a str>,
+}
+
+/// The page.
+///
+/// # Errors
+/// Only when the template itself is wrong.
+pub fn render(report: &Report, options: &PageOptions) -> Result<String, BundleError> {
+    let view = View::new(report, options);
+    let search = json_for_script(&view.search)?;
+    let page = environment().get_template("index.html")?.render(context! {
+        v => Value::from(Serde(&view)),
+        style => Value::from_safe_string(STYLE.to_owned()),
+        script => Value::from_safe_string(SCRIPT.to_owned()),
+        search => Value::from_safe_string(search),
+        csp => Value::from_safe_string(policy()),
+    })?;
+    Ok(page)
+}
+
+fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let mut env = Environment::new();
+        env.set_auto_escape_callback(|_| AutoEscape::Html);
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        // The default delimiters cannot be wrong.
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        env.set_syntax(syntax.unwrap_or_default());
+        // The template is part of the binary and every test renders it.
+        env.add_template("index.html", TEMPLATE).unwrap_or_else(|e| panic!("embedded templates/index.html is malformed: {e:#}"));
+        env
+    })
+}
+
+/// The page's Content-Security-Policy: nothing but its own style, its own script and pictures inside it.
+fn policy() -> String {
+    let hash = |text: &str| BASE64.encode(Sha256::digest(text.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data: 'self'; base-uri 'none'; form-action 'none'",
+        hash(STYLE),
+        hash(SCRIPT)
+    )
+}
+
+/// JSON that cannot leave its `<script type="application/json">`: no `<`, `>`, `&`, no line separators.
+fn json_for_script(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    let json = serde_json::to_string(value)?;
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => safe.push(c),
+        }
+    }
+    Ok(safe)
+}
+
+// ---------------------------------------------------------------------------------------------- the view
+
+/// A status a person reads: icon, word, and the name filters know it by.
+#[derive(Debug, Clone, Serialize)]
+struct Status {
+    key: &'static str,
+    icon: &'static str,
+    word: Text,
+}
+
+impl Status {
+    fn of(verdict: Verdict) -> Self {
+        let (key, icon) = match verdict {
+            Verdict::Accepted => ("accepted", "ok"),
+            Verdict::AcceptedWithWarnings => ("warned", "warn"),
+            Verdict::Rejected => ("rejected", "no"),
+            Verdict::Undetermined => ("undetermined", "unk"),
+        };
+        let word = match verdict {
+            Verdict::Accepted => Text::new("Accepté", "Accepted"),
+            Verdict::AcceptedWithWarnings => Text::new("Avec réserves", "With warnings"),
+            Verdict::Rejected => Text::new("Rejeté", "Rejected"),
+            Verdict::Undetermined => Text::new("Indéterminé", "Undetermined"),
+        };
+        Self { key, icon, word }
+    }
+    fn missing(conditional: bool) -> Self {
+        if conditional {
+            Self { key: "optional", icon: "none", word: Text::new("Sans objet ?", "Not applicable?") }
+        } else {
+            Self { key: "missing", icon: "none", word: Text::new("Manquante", "Missing") }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct View {
+    number: String,
+    title: String,
+    company: String,
+    pipeline: Text,
+    stage: Text,
+    revision: u32,
+    submitted: Option<Text>,
+    profiles: Vec<String>,
+    vague_1: Option<bool>,
+    verdict: Status,
+    sentence: Text,
+    advice: Text,
+    tiles: Vec<Tile>,
+    findings: Vec<FindingView>,
+    /// Items rejected, and undetermined: what their findings have in common, heaviest use first.
+    rejected: Vec<CauseView>,
+    rejected_items: usize,
+    undetermined: Vec<CauseView>,
+    undetermined_items: usize,
+    missing: Vec<MissingView>,
+    missing_slots: Vec<Text>,
+    filters: Vec<FilterView>,
+    chapters: Vec<ChapterView>,
+    slots: Vec<UnitView>,
+    groups: Vec<GroupView>,
+    stray: Vec<ItemView>,
+    units: u32,
+    obsolete: Option<ObsoleteView>,
+    documentation: Vec<TopicView>,
+    limitations: Vec<Text>,
+    identifiers: Vec<(String, String)>,
+    references: Vec<(Text, String)>,
+    /// Searchable text by item number; not in the HTML.
+    #[serde(skip)]
+    search: BTreeMap<usize, String>,
+}
+
+#[derive(Serialize)]
+struct Tile {
+    key: &'static str,
+    figure: String,
+    of: Option<String>,
+    label: Text,
+}
+
+/// One thing to fix, and everywhere it is to be fixed.
+#[derive(Serialize)]
+struct CauseView {
+    finding: FindingView,
+    places: Vec<CausePlace>,
+}
+
+#[derive(Serialize)]
+struct CausePlace {
+    item: usize,
+    name: String,
+    filed: String,
+    place: Text,
+    more: u64,
+}
+
+#[derive(Serialize)]
+struct MissingView {
+    unit: usize,
+    id: String,
+    title: String,
+}
+
+#[derive(Serialize)]
+struct FilterView {
+    key: &'static str,
+    label: Text,
+    count: u32,
+}
+
+#[derive(Serialize)]
+struct ChapterView {
+    anchor: usize,
+    title: Text,
+    expected: u32,
+    provided: u32,
+    rejected: u32,
+    warned: u32,
+    undetermined: u32,
+    status: Status,
+}
+
+#[derive(Serialize)]
+struct GroupView {
+    anchor: usize,
+    title: Text,
+    count: Option<String>,
+    exigences: Vec<ExigenceView>,
+}
+
+#[derive(Serialize)]
+struct ExigenceView {
+    id: String,
+    title: String,
+    scenarios: Vec<ScenarioView>,
+}
+
+#[derive(Serialize)]
+struct ScenarioView {
+    id: String,
+    title: String,
+    steps: Vec<String>,
+    units: Vec<UnitView>,
+}
+
+/// A proof or a slot: what is asked for, and what was deposited.
+#[derive(Serialize)]
+struct UnitView {
+    anchor: usize,
+    id: String,
+    title: Text,
+    criticite: String,
+    conditional: bool,
+    status: Status,
+    items: Vec<ItemView>,
+}
+
+#[derive(Serialize)]
+struct ItemView {
+    anchor: usize,
+    name: String,
+    filed: String,
+    link: bool,
+    href: Option<String>,
+    path: Option<String>,
+    status: Status,
+    withheld: Option<Text>,
+    format: Option<String>,
+    size: Option<Text>,
+    figures: Vec<Text>,
+    previews: Vec<PreviewView>,
+    findings: Vec<FindingView>,
+    notices: Vec<FindingView>,
+    members: Vec<String>,
+    members_more: u64,
+    gazelle: Vec<(Text, String)>,
+    sha256: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PreviewView {
+    uri: String,
+    caption: Text,
+}
+
+#[derive(Serialize)]
+struct FindingView {
+    key: &'static str,
+    icon: &'static str,
+    word: Text,
+    code: String,
+    place: Text,
+    summary: Text,
+    reason: Text,
+    remedy: Text,
+    more: u64,
+}
+
+#[derive(Serialize)]
+struct ObsoleteView {
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<String>)>,
+    more: usize,
+}
+
+#[derive(Serialize)]
+struct TopicView {
+    title: Text,
+    count: u32,
+    places: Vec<(Option<usize>, String, Text)>,
+}
+
+impl View {
+    fn new(report: &Report, options: &PageOptions) -> Self {
+        let numbers: BTreeMap<&str, usize> = report.items.iter().enumerate().map(|(i, item)| (item.id.as_str(), i)).collect();
+        let item_view = |id: &String| {
+            let number = *numbers.get(id.as_str())?;
+            Some(ItemView::new(number, report.items.get(number)?, options))
+        };
+        let mut unit = 0_usize;
+        let mut next = || {
+            unit += 1;
+            unit
+        };
+        let mut listed: BTreeSet<&str> = BTreeSet::new();
+
+        let mut slots = Vec::new();
+        let mut missing_slots = Vec::new();
+        for slot in &report.slots {
+            if slot.items.is_empty() && slot.required {
+                missing_slots.push(slot.title.clone());
+            }
+            listed.extend(slot.items.iter().map(String::as_str));
+            slots.push(UnitView {
+                anchor: next(),
+                id: String::new(),
+                title: text(&slot.title),
+                criticite: String::new(),
+                conditional: false,
+                status: slot.verdict.map_or_else(
+                    || match slot.required {
+                        true => Status::missing(false),
+                        false => Status { word: Text::new("Facultatif", "Optional"), ..Status::missing(true) },
+                    },
+                    Status::of,
+                ),
+                items: slot.items.iter().filter_map(item_view).collect(),
+            });
+        }
+
+        let mut missing = Vec::new();
+        let mut groups: Vec<GroupView> = Vec::new();
+        let chapter_ids: Vec<&str> = {
+            let mut ids: Vec<&str> = report.chapters.iter().map(|c| c.id.as_str()).collect();
+            for preuve in &report.preuves {
+                if !ids.contains(&preuve.chapter.as_str()) {
+                    ids.push(&preuve.chapter);
+                }
+            }
+            ids
+        };
+        for (anchor, chapter_id) in chapter_ids.iter().enumerate() {
+            let chapter = report.chapters.iter().find(|c| c.id == *chapter_id);
+            let mut exigences: Vec<ExigenceView> = Vec::new();
+            for preuve in report.preuves.iter().filter(|p| p.chapter == *chapter_id) {
+                listed.extend(preuve.items.iter().map(String::as_str));
+                let view = UnitView {
+                    anchor: next(),
+                    id: line(&preuve.id),
+                    title: Text::new(paragraph(&preuve.title), paragraph(&preuve.title)),
+                    criticite: line(&preuve.criticite),
+                    conditional: preuve.conditional,
+                    status: preuve.verdict.map_or_else(|| Status::missing(preuve.conditional), Status::of),
+                    items: preuve.items.iter().filter_map(item_view).collect(),
+                };
+                if view.status.key == "missing" {
+                    missing.push(MissingView { unit: view.anchor, id: view.id.clone(), title: display_safe(&preuve.title, 160) });
+                }
+                scenario_of(&mut exigences, preuve).units.push(view);
+            }
+            if chapter.is_some() || !exigences.is_empty() {
+                groups.push(GroupView {
+                    anchor,
+                    title: chapter.map_or_else(|| Text::new(line(chapter_id), line(chapter_id)), |c| text(&c.title)),
+                    count: chapter.map(|c| format!("{}/{}", c.provided, c.expected)),
+                    exigences,
+                });
+            }
+        }
+        let stray: Vec<ItemView> = report
+            .items
+            .iter()
+            .enumerate()
+            .filter(|(_, i)| !listed.contains(i.id.as_str()))
+            .map(|(n, i)| ItemView::new(n, i, options))
+            .collect();
+
+        let rejected = causes(report, Verdict::Rejected, Severity::Error);
+        let undetermined = causes(report, Verdict::Undetermined, Severity::Fatal);
+
+        // Units, not items: what the filters show.
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        let of_units = groups.iter().flat_map(|g| &g.exigences).flat_map(|e| &e.scenarios).flat_map(|s| &s.units).chain(&slots);
+        let mut units = 0;
+        for view in of_units {
+            units += 1;
+            *counts.entry(view.status.key).or_default() += 1;
+        }
+        for view in &stray {
+            units += 1;
+            *counts.entry(view.status.key).or_default() += 1;
+        }
+        let count = |key: &str| counts.get(key).copied().unwrap_or(0);
+        let filters = vec![
+            FilterView { key: "all", label: Text::new("Toutes", "All"), count: units },
+            FilterView { key: "rejected", label: Text::new("Rejetées", "Rejected"), count: count("rejected") },
+            FilterView { key: "warned", label: Text::new("Avec réserves", "With warnings"), count: count("warned") },
+            FilterView { key: "undetermined", label: Text::new("Indéterminées", "Undetermined"), count: count("undetermined") },
+            FilterView { key: "missing", label: Text::new("Manquantes", "Missing"), count: count("missing") },
+        ];
+
+        let items_with = |verdict: Verdict| report.items.iter().filter(|i| i.verdict == verdict).count();
+        let totals = &report.totals;
+        let mut tiles = Vec::new();
+        if totals.preuves_expected > 0 {
+            tiles.push(Tile {
+                key: if totals.preuves_provided < totals.preuves_expected { "missing" } else { "plain" },
+                figure: totals.preuves_provided.to_string(),
+                of: Some(totals.preuves_expected.to_string()),
+                label: Text::new("preuves fournies", "proofs provided"),
+            });
+        }
+        tiles.push(Tile {
+            key: "plain",
+            figure: report.items.len().to_string(),
+            of: None,
+            label: Text::new(format!("éléments déposés, {}", size(totals.bytes).fr), format!("items deposited, {}", size(totals.bytes).en)),
+        });
+        for (verdict, key, label) in [
+            (Verdict::Rejected, "rejected", Text::new("rejetés", "rejected")),
+            (Verdict::AcceptedWithWarnings, "warned", Text::new("avec réserves", "with warnings")),
+            (Verdict::Undetermined, "undetermined", Text::new("indéterminés", "undetermined")),
+        ] {
+            let n = items_with(verdict);
+            tiles.push(Tile { key: if n == 0 { "plain" } else { key }, figure: n.to_string(), of: None, label });
+        }
+
+        let (sentence, advice) = sentence(report, items_with);
+        let candidature = &report.candidature;
+        let product =
+            [candidature.product.as_deref(), candidature.version.as_deref()].into_iter().flatten().map(line).collect::<Vec<_>>().join(" ");
+        let mut search = BTreeMap::new();
+        for (number, item) in report.items.iter().enumerate() {
+            let text = item.facts.as_ref().map(searchable).unwrap_or_default();
+            if !text.is_empty() {
+                search.insert(number, text);
+            }
+        }
+
+        Self {
+            number: line(&candidature.number),
+            title: if product.is_empty() { line(&candidature.number) } else { product },
+            company: candidature.company.as_deref().map(line).unwrap_or_default(),
+            pipeline: text(&report.pipeline.title),
+            stage: stage(report),
+            revision: report.revision,
+            submitted: report.submitted_at.as_deref().map(moment),
+            profiles: candidature.profiles.iter().map(|p| line(p)).collect(),
+            vague_1: candidature.referenced_vague_1,
+            verdict: Status::of(report.verdict),
+            sentence,
+            advice,
+            tiles,
+            findings: report.findings.iter().map(FindingView::new).collect(),
+            rejected,
+            rejected_items: items_with(Verdict::Rejected),
+            undetermined,
+            undetermined_items: items_with(Verdict::Undetermined),
+            missing,
+            missing_slots,
+            filters,
+            chapters: report
+                .chapters
+                .iter()
+                .enumerate()
+                .map(|(anchor, c)| ChapterView {
+                    anchor,
+                    title: text(&c.title),
+                    expected: c.expected,
+                    provided: c.provided,
+                    rejected: c.rejected,
+                    warned: c.warned,
+                    undetermined: c.undetermined,
+                    status: match (c.rejected, c.provided < c.expected, c.undetermined, c.warned) {
+                        (1.., ..) => Status { word: Text::new("À corriger", "To be fixed"), ..Status::of(Verdict::Rejected) },
+                        (_, true, ..) => Status { word: Text::new("Incomplet", "Incomplete"), ..Status::missing(false) },
+                        (_, _, 1.., _) => Status::of(Verdict::Undetermined),
+                        (_, _, _, 1..) => Status::of(Verdict::AcceptedWithWarnings),
+                        _ => Status::of(Verdict::Accepted),
+                    },
+                })
+                .collect(),
+            slots,
+            groups,
+            stray,
+            units,
+            obsolete: obsolete(report),
+            documentation: report
+                .documentation
+                .iter()
+                .map(|topic| TopicView {
+                    title: text(&topic.title),
+                    count: topic.count,
+                    places: topic
+                        .places
+                        .iter()
+                        .take(12)
+                        .map(|(id, place)| {
+                            let number = numbers.get(id.as_str()).copied();
+                            let name = number.and_then(|n| report.items.get(n)).map(|i| line(&i.name)).unwrap_or_else(|| line(id));
+                            (number, name, Text::new(place.show(Lang::Fr), place.show(Lang::En)))
+                        })
+                        .collect(),
+                })
+                .collect(),
+            limitations: report.limitations.iter().map(text).collect(),
+            identifiers: candidature.identifiers.iter().map(|(k, v)| (line(k), line(v))).collect(),
+            references: vec![
+                (Text::new("Rapport", "Report"), line(&report.id)),
+                (
+                    Text::new("Règles", "Rules"),
+                    format!("{} {} ({})", line(&report.pipeline.id), line(&report.pipeline.version), line(&report.pipeline.sha256)),
+                ),
+                (
+                    Text::new("Catalogue", "Catalogue"),
+                    format!("{}, {}", line(&report.pipeline.catalogue_version), line(&report.pipeline.catalogue_source)),
+                ),
+                (Text::new("Produit par", "Made by"), line(&report.producer)),
+            ],
+            search,
+        }
+    }
+}
+
+/// What weighs `severity` in items of this verdict, grouped by what is wrong and how to fix it: eleven documents with
+/// a password are one thing to explain.
+fn causes(report: &Report, verdict: Verdict, severity: Severity) -> Vec<CauseView> {
+    let mut causes: Vec<CauseView> = Vec::new();
+    for (number, item) in report.items.iter().enumerate().filter(|(_, item)| item.verdict == verdict) {
+        for finding in item.findings.iter().filter(|f| f.severity == severity) {
+            let view = FindingView::new(finding);
+            let place =
+                CausePlace { item: number, name: line(&item.name), filed: filed(item), place: view.place.clone(), more: finding.more };
+            match causes.iter_mut().find(|c| c.finding.code == view.code && c.finding.remedy == view.remedy) {
+                Some(cause) => cause.places.push(place),
+                None => causes.push(CauseView { finding: view, places: vec![place] }),
+            }
+        }
+    }
+    // Stable: causes of equal weight stay in the order of the catalogue.
+    causes.sort_by_key(|c| std::cmp::Reverse(c.places.len()));
+    causes
+}
+
+/// The scenario of a proof, made where it is not there yet; the catalogue lists proofs of one scenario together.
+fn scenario_of<'a>(exigences: &'a mut Vec<ExigenceView>, preuve: &PreuveReport) -> &'a mut ScenarioView {
+    let id = line(&preuve.exigence);
+    let at = exigences.iter().position(|e| e.id == id).unwrap_or_else(|| {
+        exigences.push(ExigenceView { id, title: paragraph(&preuve.exigence_title), scenarios: Vec::new() });
+        exigences.len() - 1
+    });
+    let scenarios = &mut exigences[at].scenarios;
+    let id = line(&preuve.scenario);
+    let at = scenarios.iter().position(|s| s.id == id).unwrap_or_else(|| {
+        let (title, steps) = steps(&preuve.scenario_title);
+        scenarios.push(ScenarioView { id, title, steps, units: Vec::new() });
+        scenarios.len() - 1
+    });
+    &mut scenarios[at]
+}
+
+impl ItemView {
+    fn new(number: usize, item: &ItemReport, options: &PageOptions) -> Self {
+        let (notices, findings): (Vec<&Finding>, Vec<&Finding>) = item.findings.iter().partition(|f| f.severity == Severity::Notice);
+        let facts = item.facts.as_ref();
+        let previews = options.previews.get(&item.id).map(Vec::as_slice).unwrap_or_default();
+        let archive_members = facts.map(Facts::members).unwrap_or_default();
+        Self {
+            anchor: number,
+            name: line(&item.name),
+            filed: filed(item),
+            link: item.link,
+            href: item.path.as_deref().and_then(|path| options.link_base.map(|base| format!("{base}{}", percent_encode(path)))),
+            path: item.path.as_deref().map(|p| display_safe(p, 300)),
+            status: Status::of(item.verdict),
+            withheld: item.withheld.map(|w| w.label()),
+            format: facts.and_then(|f| f.format).map(|f| f.label().to_owned()),
+            size: item.size.map(size),
+            figures: facts.map(figures).unwrap_or_default(),
+            previews: previews.iter().take(MAX_PREVIEWS).filter_map(preview).collect(),
+            findings: findings.into_iter().map(FindingView::new).collect(),
+            notices: notices.into_iter().map(FindingView::new).collect(),
+            members: archive_members
+                .iter()
+                .take(MAX_MEMBERS)
+                .map(|m| match m.facts.as_ref().and_then(|f| f.format) {
+                    Some(format) => format!("{} — {}", display_safe(&m.name, 160), format.label()),
+                    None => display_safe(&m.name, 160),
+                })
+                .collect(),
+            members_more: archive_members.len().saturating_sub(MAX_MEMBERS) as u64,
+            gazelle: item.gazelle.as_ref().map(gazelle_rows).unwrap_or_default(),
+            sha256: item.sha256.as_deref().map(line),
+        }
+    }
+}
+
+impl FindingView {
+    fn new(finding: &Finding) -> Self {
+        let (key, icon, word) = match finding.severity {
+            Severity::Notice => ("notice", "info", Text::new("À noter", "Note")),
+            Severity::Warning => ("warned", "warn", Text::new("Réserve", "Warning")),
+            Severity::Fatal => ("undetermined", "unk", Text::new("Technique", "Technical")),
+            Severity::Error => ("rejected", "no", Text::new("Erreur", "Error")),
+        };
+        Self {
+            key,
+            icon,
+            word,
+            code: line(finding.code.as_str()),
+            place: Text::new(finding.place.show(Lang::Fr), finding.place.show(Lang::En)),
+            summary: text(&finding.summary),
+            reason: text(&finding.reason),
+            remedy: text(&finding.remedy),
+            more: finding.more,
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- words and figures
+
+/// One line of untrusted text.
+fn line(untrusted: &str) -> String {
+    display_safe(untrusted, 300)
+}
+
+/// Untrusted text whose line breaks mean something.
+fn paragraph(untrusted: &str) -> String {
+    let lines: Vec<String> = untrusted.lines().map(|l| display_safe(l.trim(), 2_000)).filter(|l| !l.is_empty()).collect();
+    lines.join("\n")
+}
+
+fn text(text: &Text) -> Text {
+    Text::new(display_safe(&text.fr, 2_000), display_safe(&text.en, 2_000))
+}
+
+fn filed(item: &ItemReport) -> String {
+    match &item.filed_under {
+        FiledUnder::Slot(id) | FiledUnder::Preuve(id) => line(id),
+    }
+}
+
+fn plural(n: usize, one: &str, many: &str) -> String {
+    // French and English agree from two on; French also writes zero in the singular, which never shows here.
+    format!("{n} {}", if n < 2 { one } else { many })
+}
+
+fn sentence(report: &Report, items_with: impl Fn(Verdict) -> usize) -> (Text, Text) {
+    let rejected = items_with(Verdict::Rejected);
+    let blocking = report.findings.iter().filter(|f| f.severity == Severity::Error).count();
+    match report.verdict {
+        Verdict::Accepted => (
+            Text::new("Accepté : aucun défaut de forme n'a été trouvé", "Accepted: no formal defect was found"),
+            Text::new(
+                "Le fond des preuves reste à apprécier par le vérificateur.",
+                "The substance of the proofs remains for the verifier to judge.",
+            ),
+        ),
+        Verdict::AcceptedWithWarnings => (
+            Text::new("Accepté, avec des réserves à examiner", "Accepted, with warnings to look at"),
+            Text::new(
+                "Rien n'est bloquant ; les réserves sont signalées à leur place.",
+                "Nothing is blocking; warnings are shown where they belong.",
+            ),
+        ),
+        Verdict::Rejected => {
+            let mut fr = Vec::new();
+            let mut en = Vec::new();
+            if rejected > 0 {
+                fr.push(plural(rejected, "élément à corriger", "éléments à corriger"));
+                en.push(plural(rejected, "item to fix", "items to fix"));
+            }
+            if blocking > 0 {
+                fr.push(plural(blocking, "constat bloquant sur l'ensemble", "constats bloquants sur l'ensemble"));
+                en.push(plural(blocking, "blocking finding on the whole", "blocking findings on the whole"));
+            }
+            (
+                Text::new(format!("Rejeté : {}", fr.join(", ")), format!("Rejected: {}", en.join(", "))),
+                Text::new(
+                    "Chaque motif est donné ci-dessous avec la correction attendue de l'éditeur.",
+                    "Each reason is given below with the fix expected of the vendor.",
+                ),
+            )
+        }
+        Verdict::Undetermined => (
+            Text::new("Indéterminé : des contrôles n'ont pas pu être menés à terme", "Undetermined: some checks could not be completed"),
+            Text::new(
+                "Il s'agit d'un incident technique, qui n'est pas imputable à l'éditeur ; le dossier est à contrôler de nouveau.",
+                "This is a technical incident and not the vendor's fault; the file must be checked again.",
+            ),
+        ),
+    }
+}
+
+fn stage(report: &Report) -> Text {
+    match &report.stage {
+        Stage::Eligibility => Text::new("Éligibilité", "Eligibility"),
+        Stage::Dossier => Text::new("Dossier complet", "Whole file"),
+        Stage::Chapter { chapter } => {
+            let title = report.chapters.iter().find(|c| c.id == *chapter).map(|c| text(&c.title));
+            let title = title.unwrap_or_else(|| Text::new(line(chapter), line(chapter)));
+            Text::new(format!("Chapitre « {} »", title.fr), format!("Chapter “{}”", title.en))
+        }
+    }
+}
+
+/// `2026-02-20T11:59:00+01:00` → `20/02/2026 à 11:59 (UTC+01:00)`; anything else as it stands.
+fn moment(stated: &str) -> Text {
+    let parts = stated.get(..16).and_then(|s| s.replace('T', " ").parse::<jiff::civil::DateTime>().ok());
+    let Some(civil) = parts else { return Text::new(line(stated), line(stated)) };
+    let offset = match stated.rfind(['+', '-', 'Z', 'z']).filter(|at| *at >= 16).and_then(|at| stated.get(at..)) {
+        Some("Z" | "z") => " (UTC)".to_owned(),
+        Some(offset) => format!(" (UTC{})", line(offset)),
+        None => String::new(),
+    };
+    Text::new(
+        format!("{:02}/{:02}/{:04} à {:02}:{:02}{offset}", civil.day(), civil.month(), civil.year(), civil.hour(), civil.minute()),
+        format!("{:04}-{:02}-{:02} at {:02}:{:02}{offset}", civil.year(), civil.month(), civil.day(), civil.hour(), civil.minute()),
+    )
+}
+
+/// `1,2 Mo` / `1.2 MB` (powers of ten); bytes below a thousand.
+fn size(n: u64) -> Text {
+    let (divisor, fr, en) = match n {
+        0..1_000 => {
+            let n = i64::try_from(n).unwrap_or(i64::MAX);
+            return Text::new(bytes(n, Lang::Fr), bytes(n, Lang::En));
+        }
+        1_000..1_000_000 => (1_000, "ko", "kB"),
+        1_000_000..1_000_000_000 => (1_000_000, "Mo", "MB"),
+        _ => (1_000_000_000, "Go", "GB"),
+    };
+    // Tenths, rounded down: a file is never shown larger than it is.
+    let tenths = n / (divisor / 10);
+    let (whole, tenth) = (tenths / 10, tenths % 10);
+    if whole >= 100 {
+        return Text::new(format!("{whole} {fr}"), format!("{whole} {en}"));
+    }
+    Text::new(format!("{whole},{tenth} {fr}"), format!("{whole}.{tenth} {en}"))
+}
+
+fn duration(seconds: f64) -> Text {
+    if !seconds.is_finite() || !(0.0..360_000.0).contains(&seconds) {
+        return Text::new("durée inconnue", "unknown duration");
+    }
+    // Below 100 hours: fits.
+    let s = seconds.round() as u64;
+    let shown = match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, s) => format!("{h} h {m:02} min {s:02} s"),
+    };
+    Text::new(shown.clone(), shown)
+}
+
+fn counted(n: u64, fr: (&str, &str), en: (&str, &str)) -> Text {
+    Text::new(format!("{n} {}", if n < 2 { fr.0 } else { fr.1 }), format!("{n} {}", if n == 1 { en.0 } else { en.1 }))
+}
+
+fn same(s: String) -> Text {
+    Text::new(s.clone(), s)
+}
+
+/// What a verifier wants to know of a file before opening it.
+fn figures(facts: &Facts) -> Vec<Text> {
+    let mut figures = Vec::new();
+    match &facts.detail {
+        Some(Detail::Pdf(pdf)) => {
+            figures.push(counted(pdf.pages.into(), ("page", "pages"), ("page", "pages")));
+            if !pdf.signatures.is_empty() {
+                figures.push(counted(
+                    pdf.signatures.len() as u64,
+                    ("signature (non validée)", "signatures (non validées)"),
+                    ("signature (not validated)", "signatures (not validated)"),
+                ));
+            }
+        }
+        Some(Detail::Office(office)) => {
+            if let Some(slides) = office.slides {
+                figures.push(counted(slides.into(), ("diapositive", "diapositives"), ("slide", "slides")));
+            } else if let Some(pages) = office.stated_pages {
+                figures.push(counted(pages.into(), ("page annoncée", "pages annoncées"), ("stated page", "stated pages")));
+            }
+            if office.images > 0 {
+                figures.push(counted(office.images.into(), ("image", "images"), ("picture", "pictures")));
+            }
+        }
+        Some(Detail::Workbook(book)) => {
+            figures.push(counted(book.sheets.len() as u64, ("feuille", "feuilles"), ("sheet", "sheets")));
+            figures.push(counted(book.sheets.iter().map(|s| s.cells).sum(), ("cellule", "cellules"), ("cell", "cells")));
+        }
+        Some(Detail::Image(image)) => figures.push(same(format!("{} × {} px", image.width, image.height))),
+        Some(Detail::Video(video)) => {
+            if let Some(seconds) = video.duration {
+                figures.push(duration(seconds));
+            }
+            if let Some(track) = video.tracks.iter().find(|t| t.kind == TrackKind::Video) {
+                if let (Some(width), Some(height)) = (track.width, track.height) {
+                    figures.push(same(format!("{width} × {height} px")));
+                }
+                figures.push(same(display_safe(&track.codec, 24)));
+            }
+            if !video.tracks.iter().any(|t| t.kind == TrackKind::Audio) {
+                figures.push(Text::new("sans son", "no sound"));
+            }
+        }
+        Some(Detail::Text(text)) => figures.push(counted(text.lines, ("ligne", "lignes"), ("line", "lines"))),
+        Some(Detail::Archive(archive)) => {
+            figures.push(counted(archive.entries, ("fichier", "fichiers"), ("member", "members")));
+            if let Some(layout) = &archive.layout {
+                figures.push(same(display_safe(layout, 24)));
+            }
+        }
+        None => {}
+    }
+    figures
+}
+
+/// Extracted text for the search box, members of archives included, cut at [`MAX_SEARCH`] bytes.
+fn searchable(facts: &Facts) -> String {
+    fn gather(facts: &Facts, into: &mut String, depth: u8) {
+        for chunk in &facts.text {
+            if into.len() >= MAX_SEARCH {
+                return;
+            }
+            let room = MAX_SEARCH - into.len();
+            into.extend(display_safe(&chunk.text, room).chars().chain([' ']));
+        }
+        for member in facts.members().iter().filter_map(|m| m.facts.as_deref()) {
+            if depth < 4 {
+                gather(member, into, depth + 1);
+            }
+        }
+    }
+    let mut all = String::new();
+    gather(facts, &mut all, 0);
+    let mut end = all.len().min(MAX_SEARCH);
+    while !all.is_char_boundary(end) {
+        end -= 1;
+    }
+    all.truncate(end);
+    all.trim_end().to_owned()
+}
+
+/// The « points de contrôle » of a scenario: its lines that are numbered, bulleted or called steps; what stands
+/// before them is its title.
+pub fn steps(scenario: &str) -> (String, Vec<String>) {
+    let mut title: Vec<String> = Vec::new();
+    let mut steps: Vec<String> = Vec::new();
+    for raw in scenario.lines() {
+        let raw = raw.trim();
+        if raw.is_empty() {
+            continue;
+        }
+        match step(raw) {
+            Some(step) => steps.push(display_safe(step, 2_000)),
+            // A line that goes on with the step above it.
+            None => match steps.last_mut() {
+                Some(last) => {
+                    last.push('\n');
+                    last.push_str(&display_safe(raw, 2_000));
+                }
+                None => title.push(display_safe(raw, 2_000)),
+            },
+        }
+    }
+    (title.join("\n"), steps)
+}
+
+/// The text of a step line without its mark, or `None` where it is no step.
+fn step(line: &str) -> Option<&str> {
+    if let Some(rest) = line.strip_prefix(['-', '–', '—', '•', '·', '▪', '◦', '*', '➢', '→', '✓', '☐']) {
+        let rest = rest.trim_start();
+        return (!rest.is_empty()).then_some(rest);
+    }
+    let digits = line.bytes().take_while(u8::is_ascii_digit).count();
+    if (1..=2).contains(&digits) {
+        let rest = line[digits..].trim_start_matches('°');
+        let after = rest.strip_prefix([')', '.', ':', '-', '/'])?;
+        return after.starts_with([' ', '\u{a0}', '\u{202f}', '\t']).then(|| after.trim_start());
+    }
+    // « Étape 1 : … » keeps its words: verifiers cite them.
+    let lower: String = line.chars().take(8).flat_map(char::to_lowercase).collect();
+    ((lower.starts_with("étape ") || lower.starts_with("etape ")) && line.chars().nth(6).is_some_and(|c| c.is_ascii_digit()))
+        .then_some(line)
+}
+
+fn preview(preview: &Preview) -> Option<PreviewView> {
+    let media_type = match preview.bytes.as_slice() {
+        [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => "image/png",
+        _ => return None,
+    };
+    (preview.bytes.len() <= MAX_PREVIEW).then(|| PreviewView {
+        uri: format!("data:{media_type};base64,{}", BASE64.encode(&preview.bytes)),
+        caption: preview.caption.as_ref().map(text).unwrap_or_default(),
+    })
+}
+
+/// What a Gazelle report says, for a verifier: result, counters, validator, date, tested objects, the copy kept.
+fn gazelle_rows(facts: &GazelleFacts) -> Vec<(Text, String)> {
+    let mut rows = Vec::new();
+    let mut row = |fr: &str, en: &str, value: String| {
+        if !value.is_empty() {
+            rows.push((Text::new(fr, en), display_safe(&value, 300)));
+        }
+    };
+    let Some(report) = facts.report() else { return rows };
+    let result = report.computed_result.or(report.declared_result);
+    row("Résultat", "Result", result.map_or_else(String::new, |r| r.to_string()));
+    let c = &report.computed_counters;
+    if c.assertions > 0 {
+        row("Assertions", "Assertions", c.assertions.to_string());
+        row("Erreurs", "Errors", (c.errors + c.unexpected).to_string());
+        row("Avertissements", "Warnings", c.warnings.to_string());
+        row("Indéterminées", "Undefined", c.undefined.to_string());
+    }
+    row("Date", "Date", report.date.as_ref().map(|d| d.at.clone()).unwrap_or_default());
+    let method = &report.method;
+    let join = |parts: [&Option<String>; 2]| parts.iter().filter_map(|p| p.as_deref()).collect::<Vec<_>>().join(" ");
+    row("Service", "Service", join([&method.service, &method.service_version]));
+    let validator = if method.validator_name.is_some() { &method.validator_name } else { &method.validator_id };
+    row("Validateur", "Validator", join([validator, &method.validator_version]));
+    for object in report.objects.iter().take(4) {
+        row("Objet testé", "Tested object", object.name.clone().unwrap_or_default());
+    }
+    row("Identifiant", "Identifier", facts.link.result_id.clone().unwrap_or_default());
+    row("Copie conservée", "Copy kept", format!("gazelle/{}/", crate::gazelle::pin::directory(&facts.link.id)));
+    rows
+}
+
+fn obsolete(report: &Report) -> Option<ObsoleteView> {
+    if report.obsolete_versions.is_empty() {
+        return None;
+    }
+    let mut columns: Vec<&String> = report.obsolete_versions.iter().flat_map(|r| r.values.keys()).collect();
+    columns.sort_unstable();
+    columns.dedup();
+    Some(ObsoleteView {
+        columns: columns.iter().map(|c| line(&c.replace(['-', '_'], " "))).collect(),
+        rows: report
+            .obsolete_versions
+            .iter()
+            .take(MAX_ROWS)
+            .map(|row| {
+                let place = format!("{}!{}", display_safe(&row.sheet, 60), row.row);
+                (place, columns.iter().map(|c| row.values.get(*c).map(|v| line(v)).unwrap_or_default()).collect())
+            })
+            .collect(),
+        more: report.obsolete_versions.len().saturating_sub(MAX_ROWS),
+    })
+}
+
+/// A path as a relative URL: every byte outside RFC 3986's unreserved set is encoded, `/` apart.
+pub fn percent_encode(path: &str) -> String {
+    let mut url = String::with_capacity(path.len() + 16);
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => url.push(char::from(byte)),
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_names_the_style_and_script_that_are_inside() {
+        let policy = policy();
+        for text in [STYLE, SCRIPT] {
+            let hash = BASE64.encode(Sha256::digest(text.as_bytes()));
+            assert!(policy.contains(&format!("'sha256-{hash}'")), "{policy}");
+            // What stands between the tags is what was hashed: no end tag inside, no carriage return.
+            assert!(!text.contains("</") && !text.contains('\r'));
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+
+    #[test]
+    fn json_cannot_leave_its_element() {
+        let json = json_for_script(&"</script><!--<script>&\u{2028}").unwrap();
+        assert!(!json.contains(['<', '>', '&', '\u{2028}']), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), "</script><!--<script>&\u{2028}");
+    }
+
+    #[test]
+    fn steps_are_told_from_the_title() {
+        let (title, found) = steps(
+            "Vérifier la recherche d'INS\n1. Ouvrir un dossier\n2) Lancer la recherche\n   suite de l'étape\nÉtape 3 : Constater\n- le retour\n2026 est une année",
+        );
+        assert_eq!(title, "Vérifier la recherche d'INS");
+        assert_eq!(
+            found,
+            ["Ouvrir un dossier", "Lancer la recherche\nsuite de l'étape", "Étape 3 : Constater", "le retour\n2026 est une année"]
+        );
+        assert_eq!(steps("INS.02 sans étape"), ("INS.02 sans étape".to_owned(), vec![]));
+        assert_eq!(steps("1.5 Mo au plus").1.len(), 0);
+    }
+
+    #[test]
+    fn sizes_and_moments_read_well() {
+        assert_eq!(size(999).fr, "999 octets");
+        assert_eq!(size(1_234_567), Text::new("1,2 Mo", "1.2 MB"));
+        assert_eq!(size(999_999).fr, "999 ko");
+        assert_eq!(moment("2026-02-20T11:59:00+01:00").fr, "20/02/2026 à 11:59 (UTC+01:00)");
+        assert_eq!(moment("hier").fr, "hier");
+        assert_eq!(duration(125.4).fr, "2 min 05 s");
+        assert_eq!(duration(f64::NAN).en, "unknown duration");
+    }
+
+    #[test]
+    fn links_are_percent_encoded() {
+        assert_eq!(percent_encode("data/ins/é #1?.png"), "data/ins/%C3%A9%20%231%3F.png");
+    }
+
+    #[test]
+    fn only_pictures_become_previews() {
+        let with = |bytes: &[u8]| preview(&Preview { bytes: bytes.to_vec(), caption: None }).is_some();
+        assert!(with(&[0xFF, 0xD8, 0xFF, 0xE0]));
+        assert!(!with(b"<svg onload=alert(1)>"));
+        assert!(!with(&[[0xFF, 0xD8, 0xFF].as_slice(), &[0; MAX_PREVIEW]].concat()));
+    }
+}

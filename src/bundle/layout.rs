@@ -1,0 +1,160 @@
+//! Where each item stands in the bundle, in which order, and which are left out.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::names::{self, Namer};
+use super::{BundleError, Withhold};
+use crate::model::finding::Category;
+use crate::model::report::{ItemReport, Report, Withheld};
+use crate::model::submission::{FiledUnder, Stage};
+use crate::model::{Severity, Verdict};
+
+// Component limits add up so that a file name always has more than forty bytes of MAX_PATH left.
+const MAX_ROOT: usize = 60;
+const MAX_CHAPTER: usize = 40;
+const MAX_EXIGENCE: usize = 40;
+const MAX_PREUVE: usize = 48;
+
+/// The one folder at the top of the ZIP: `IZCYKCWXGY-chapitre-ins-r1`.
+pub(super) fn root(report: &Report) -> String {
+    let stage = match &report.stage {
+        Stage::Eligibility => "eligibilite".to_owned(),
+        Stage::Chapter { chapter } => format!("chapitre-{}", names::id_component(chapter, "inconnu", 24)),
+        Stage::Dossier => "dossier".to_owned(),
+    };
+    let candidature = names::id_component(&report.candidature.number, "candidature", 20);
+    names::id_component(&format!("{candidature}-{stage}-r{}", report.revision), "bundle", MAX_ROOT)
+}
+
+/// Puts items in the canonical order, whatever order they arrived in: slots as the form shows them, then proofs in
+/// catalogue order, then unknown ones; within one place by name as people sort (`capture-2` before `capture-10`),
+/// then by id.
+pub(super) fn order(report: &mut Report) -> Result<(), BundleError> {
+    let slots: BTreeMap<&str, usize> = report.slots.iter().enumerate().map(|(i, s)| (s.id.as_str(), i)).collect();
+    let preuves: BTreeMap<&str, usize> = report.preuves.iter().enumerate().map(|(i, p)| (p.id.as_str(), i)).collect();
+    let rank = |item: &ItemReport| match &item.filed_under {
+        FiledUnder::Slot(id) => (0, slots.get(id.as_str()).copied().unwrap_or(usize::MAX), id.clone()),
+        FiledUnder::Preuve(id) => (1, preuves.get(id.as_str()).copied().unwrap_or(usize::MAX), id.clone()),
+    };
+    let mut items: Vec<_> = report.items.iter().map(|item| (rank(item), item.clone())).collect();
+    items.sort_by(|(ra, a), (rb, b)| ra.cmp(rb).then_with(|| natural(&a.name, &b.name)).then_with(|| a.id.cmp(&b.id)));
+    let items: Vec<ItemReport> = items.into_iter().map(|(_, item)| item).collect();
+
+    let mut position: BTreeMap<String, usize> = BTreeMap::new();
+    for (i, item) in items.iter().enumerate() {
+        if position.insert(item.id.clone(), i).is_some() {
+            return Err(BundleError::DuplicateItem(item.id.clone()));
+        }
+    }
+    let by_position = |id: &String| (position.get(id).copied().unwrap_or(usize::MAX), id.clone());
+    for slot in &mut report.slots {
+        slot.items.sort_by_key(by_position);
+    }
+    for preuve in &mut report.preuves {
+        preuve.items.sort_by_key(by_position);
+    }
+    report.items = items;
+    Ok(())
+}
+
+/// Digits compare as numbers, everything else as characters, case ignored first.
+fn natural(a: &str, b: &str) -> Ordering {
+    fn pieces(s: &str) -> Vec<(String, Option<String>)> {
+        let mut pieces: Vec<(String, Option<String>)> = Vec::new();
+        for c in s.to_lowercase().chars() {
+            match (pieces.last_mut(), c.is_ascii_digit()) {
+                (Some((_, Some(digits))), true) => digits.push(c),
+                (_, true) => pieces.push((String::new(), Some(c.to_string()))),
+                (Some((text, None)), false) => text.push(c),
+                (_, false) => pieces.push((c.to_string(), None)),
+            }
+        }
+        pieces
+    }
+    let (a_pieces, b_pieces) = (pieces(a), pieces(b));
+    for (x, y) in a_pieces.iter().zip(&b_pieces) {
+        let order = match (&x.1, &y.1) {
+            (Some(m), Some(n)) => {
+                let (m, n) = (m.trim_start_matches('0'), n.trim_start_matches('0'));
+                m.len().cmp(&n.len()).then_with(|| m.cmp(n))
+            }
+            (None, None) => x.0.cmp(&y.0),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    a_pieces.len().cmp(&b_pieces.len()).then_with(|| a.cmp(b))
+}
+
+/// Sets `path` or `withheld` of every item; expects [`order`] to have run.
+pub(super) fn place(report: &mut Report, root: &str, policy: Withhold) {
+    let mut namer = Namer::default();
+    let max_path = names::MAX_PATH - root.len() - 1;
+    let known: BTreeMap<String, (String, String)> =
+        report.preuves.iter().map(|p| (p.id.clone(), (p.chapter.clone(), p.exigence.clone()))).collect();
+    // Every folder of the catalogue is named before any file, so that a folder's name does not depend on whether
+    // another proof was provided.
+    let slots = namer.folder("data", "eligibilite", "eligibilite", MAX_CHAPTER);
+    for preuve in &report.preuves {
+        let chapter = namer.folder("data", &preuve.chapter, "chapitre", MAX_CHAPTER);
+        let exigence = namer.folder(&chapter, &preuve.exigence, "exigence", MAX_EXIGENCE);
+        namer.folder(&exigence, &preuve.id, "preuve", MAX_PREUVE);
+    }
+    for item in &mut report.items {
+        item.path = None;
+        item.withheld = None;
+        if item.link || item.sha256.is_none() || item.size.is_none() {
+            continue;
+        }
+        item.withheld = withheld(item, policy);
+        if item.withheld.is_some() {
+            continue;
+        }
+        let folder = match &item.filed_under {
+            FiledUnder::Slot(id) => namer.folder(&slots, id, "depot", MAX_PREUVE),
+            FiledUnder::Preuve(id) => match known.get(id) {
+                Some((chapter, exigence)) => {
+                    let chapter = namer.folder("data", chapter, "chapitre", MAX_CHAPTER);
+                    let exigence = namer.folder(&chapter, exigence, "exigence", MAX_EXIGENCE);
+                    namer.folder(&exigence, id, "preuve", MAX_PREUVE)
+                }
+                None => {
+                    let unknown = namer.folder("data", "hors-catalogue", "hors-catalogue", MAX_CHAPTER);
+                    namer.folder(&unknown, id, "preuve", MAX_PREUVE)
+                }
+            },
+        };
+        item.path = Some(namer.file(&folder, &item.name, "fichier", max_path));
+    }
+}
+
+fn withheld(item: &ItemReport, policy: Withhold) -> Option<Withheld> {
+    let error = |category| item.findings.iter().any(|f| f.category == category && f.severity == Severity::Error);
+    if error(Category::Antivirus) {
+        return Some(Withheld::Antivirus);
+    }
+    if error(Category::Bomb) {
+        return Some(Withheld::Bomb);
+    }
+    let executable = item.facts.as_ref().and_then(|f| f.format).is_some_and(|f| f.is_executable());
+    if executable || names::runs_when_opened(&item.name) {
+        return Some(Withheld::Executable);
+    }
+    (policy == Withhold::Rejected && item.verdict == Verdict::Rejected).then_some(Withheld::Rejected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_as_people_sort_them() {
+        let mut names = vec!["capture-10.png", "Capture-2.png", "capture-2.png", "a", "capture-1.png", "2", "10", "002"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["002", "2", "10", "a", "capture-1.png", "Capture-2.png", "capture-2.png", "capture-10.png"]);
+    }
+}

@@ -1,0 +1,417 @@
+//! The bundle: what is written, what a reader makes of it, and what `verify` says of bags that went wrong.
+
+mod conformance;
+pub mod synthetic;
+
+use std::io::{Cursor, Read as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+use greffier::bundle::verify::ProblemKind;
+use greffier::bundle::{BundleError, Options, Preview, Withhold, html, index_csv, names, verify, write};
+use greffier::model::report::{PreuveReport, Report, SlotReport, Withheld};
+use greffier::model::submission::FiledUnder;
+use greffier::model::{Category, Facts, Format, Place, Severity, Text, Verdict};
+use synthetic::{HOSTILE, Memory, candidature, empty, finding, item};
+
+fn build(report: &mut Report, memory: &Memory, options: &Options) -> Vec<u8> {
+    let mut out = Cursor::new(Vec::new());
+    write(report, memory, options, &mut out).expect("a bundle in memory");
+    out.into_inner()
+}
+
+/// Unpacks with an independent reader; gives the bag's folder.
+fn unpack(bundle: &[u8], into: &Path) -> std::path::PathBuf {
+    let mut zip = zip::ZipArchive::new(Cursor::new(bundle)).expect("a readable ZIP");
+    zip.extract(into).expect("extraction");
+    std::fs::read_dir(into).unwrap().next().expect("one folder").unwrap().path()
+}
+
+/// Names in the order of the directory.
+fn members(zip: &zip::ZipArchive<Cursor<&[u8]>>) -> Vec<String> {
+    (0..zip.len()).map(|i| zip.name_for_index(i).expect("member").expect("UTF-8").into_owned()).collect()
+}
+
+fn read(bundle: &[u8], name: &str) -> String {
+    let mut zip = zip::ZipArchive::new(Cursor::new(bundle)).unwrap();
+    let full = members(&zip).into_iter().find(|n| n.split_once('/').is_some_and(|(_, inside)| inside == name)).expect("member");
+    let mut text = String::new();
+    zip.by_name(&full).unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+/// The page as a reader of HTML sees its links: the template engine writes `/` as a reference.
+fn unescaped(page: &str) -> String {
+    page.replace("&#x2f;", "/")
+}
+
+fn verified(bundle: &[u8]) -> verify::VerifyReport {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().write_all(bundle).unwrap();
+    verify::verify(file.path()).unwrap()
+}
+
+/// A small report: two slots, three proofs, five items.
+fn small() -> (Report, Memory) {
+    let mut report = empty();
+    let mut memory = Memory::default();
+    let slot = |id: &str| SlotReport { id: id.into(), title: Text::new(id, id), required: true, items: vec![], verdict: None };
+    report.slots = vec![slot("documentation"), slot("versions-obsoletes")];
+    for (id, exigence, chapter) in
+        [("INS.02.01.01", "INS.02", "ins"), ("DMP/UX.10.01.01", "DMP/UX.10", "dmp"), ("DMP/UX.10.01.02", "DMP/UX.10", "dmp")]
+    {
+        report.preuves.push(PreuveReport {
+            id: id.into(),
+            title: format!("Preuve {id}"),
+            chapter: chapter.into(),
+            exigence: exigence.into(),
+            exigence_title: "Exigence".into(),
+            scenario: format!("{exigence}.01"),
+            scenario_title: "Scénario\n1. Ouvrir\n2. Constater".into(),
+            criticite: String::new(),
+            conditional: false,
+            items: vec![],
+            verdict: None,
+        });
+    }
+    let preuve = |id: &str| FiledUnder::Preuve(id.into());
+    for (id, filed, name, format) in [
+        ("d", FiledUnder::Slot("documentation".into()), "Guide d'utilisation.pdf", Format::Pdf),
+        ("c10", preuve("INS.02.01.01"), "capture-10.png", Format::Png),
+        ("c2", preuve("INS.02.01.01"), "capture-2.png", Format::Png),
+        ("h", preuve("DMP/UX.10.01.01"), HOSTILE, Format::Png),
+        ("t", preuve("XYZ.99.01.01"), "=1+1.txt", Format::Txt),
+    ] {
+        let mut one = item(&mut memory, id, filed.clone(), name, format!("octets de {id}").into_bytes());
+        one.facts = Some(Facts { format: Some(format), ..Facts::of_size(one.size.unwrap_or(0)) });
+        match &filed {
+            FiledUnder::Slot(slot) => report.slots.iter_mut().filter(|s| s.id == *slot).for_each(|s| s.items.push(id.into())),
+            FiledUnder::Preuve(preuve) => report.preuves.iter_mut().filter(|p| p.id == *preuve).for_each(|p| {
+                p.items.push(id.into());
+                p.verdict = Some(Verdict::Accepted);
+            }),
+        }
+        report.items.push(one);
+    }
+    (report, memory)
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_whatever_order_they_come_in() {
+    let (mut report, memory, previews) = candidature();
+    let options = Options { previews, ..Options::default() };
+    let mut shuffled = report.clone();
+    shuffled.items.reverse();
+    shuffled.items.rotate_left(17);
+    shuffled.preuves.iter_mut().for_each(|p| p.items.reverse());
+    let first = build(&mut report, &memory, &options);
+    assert!(first == build(&mut report.clone(), &memory, &options), "built twice");
+    assert!(first == build(&mut shuffled, &memory, &options), "built from shuffled items");
+    assert_eq!(report, shuffled, "the report follows the bundle");
+}
+
+#[test]
+fn a_bundle_of_ours_is_valid_packed_and_unpacked() {
+    let (mut report, memory, previews) = candidature();
+    let bundle = build(&mut report, &memory, &Options { previews, ..Options::default() });
+    let outcome = verified(&bundle);
+    assert!(outcome.valid && outcome.warnings.is_empty(), "{outcome:#?}");
+    assert_eq!(outcome.bundle.as_ref().map(|b| b.candidature.as_str()), Some("IZCYKCWXGY"));
+    let folder = tempfile::tempdir().unwrap();
+    let bag = unpack(&bundle, folder.path());
+    for path in [bag.as_path(), folder.path()] {
+        let unpacked = verify::verify(path).unwrap();
+        assert!(unpacked.valid, "{unpacked:#?}");
+        assert_eq!(unpacked.tagmanifest_sha256, outcome.tagmanifest_sha256);
+    }
+}
+
+#[test]
+fn bagit_py_accepts_the_unzipped_bundle_and_refuses_a_changed_one() {
+    let python = std::env::var("GREFFIER_BAGIT_PYTHON").expect(
+        "GREFFIER_BAGIT_PYTHON must name a Python that has the package `bagit`: python3 -m venv V && V/bin/pip install bagit && export GREFFIER_BAGIT_PYTHON=V/bin/python",
+    );
+    let bagit = |bag: &Path| Command::new(&python).args(["-m", "bagit", "--quiet", "--validate"]).arg(bag).output().expect("python starts");
+    let (mut report, memory, _) = candidature();
+    let folder = tempfile::tempdir().unwrap();
+    let bag = unpack(&build(&mut report, &memory, &Options::default()), folder.path());
+    let output = bagit(&bag);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let victim = bag.join(report.items[3].path.as_deref().unwrap());
+    std::fs::write(victim, "autre chose").unwrap();
+    assert!(!bagit(&bag).status.success(), "the same command must be able to fail");
+
+    // Nothing deposited at all is still a bag.
+    let folder = tempfile::tempdir().unwrap();
+    let bag = unpack(&build(&mut empty(), &Memory::default(), &Options::default()), folder.path());
+    let output = bagit(&bag);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(verify::verify(&bag).unwrap().valid);
+}
+
+#[test]
+fn the_layout_and_the_table_are_what_they_were() {
+    let (mut report, memory) = small();
+    let bundle = build(&mut report, &memory, &Options::default());
+    let zip = zip::ZipArchive::new(Cursor::new(bundle.as_slice())).unwrap();
+    insta::assert_snapshot!("layout", members(&zip).join("\n"));
+    insta::assert_snapshot!("bag_info", read(&bundle, "bag-info.txt"));
+    insta::assert_snapshot!("manifest", read(&bundle, "manifest-sha256.txt"));
+    insta::assert_snapshot!("index_csv", read(&bundle, "index.csv"));
+}
+
+#[test]
+fn every_name_in_a_bundle_can_be_unpacked_anywhere() {
+    let (mut report, memory, previews) = candidature();
+    let bundle = build(&mut report, &memory, &Options { previews, ..Options::default() });
+    let zip = zip::ZipArchive::new(Cursor::new(bundle.as_slice())).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for name in members(&zip) {
+        let name = name.trim_end_matches('/');
+        assert!(name.len() <= names::MAX_PATH, "{name}");
+        assert!(seen.insert(names::fold(name)), "{name} twice on a system that ignores case");
+        for part in name.split('/') {
+            assert_eq!(names::component(part, "x", names::MAX_COMPONENT), part);
+        }
+    }
+    let hostile = report.items.iter().find(|i| i.name == HOSTILE).unwrap();
+    assert!(hostile.path.as_ref().is_some_and(|p| p.ends_with(".png")), "{:?}", hostile.path);
+}
+
+#[test]
+fn the_manifests_of_the_bundle_hold_every_file_and_the_report_holds_every_name() {
+    let (mut report, memory) = small();
+    let bundle = build(&mut report, &memory, &Options::default());
+    let stored: Report = serde_json::from_str(&read(&bundle, "report.json")).unwrap();
+    assert_eq!(stored, report);
+    let manifest = read(&bundle, "manifest-sha256.txt");
+    for one in &stored.items {
+        assert!(manifest.contains(&format!("{}  {}\n", one.sha256.as_deref().unwrap(), one.path.as_deref().unwrap())), "{}", one.id);
+    }
+    assert!(stored.items.iter().any(|i| i.name == HOSTILE), "the original name is kept in the report");
+}
+
+#[test]
+fn what_would_harm_the_reader_is_listed_and_left_out() {
+    let (mut report, memory) = small();
+    let mut with = |id: &str, change: &dyn Fn(&mut greffier::model::report::ItemReport)| {
+        report.items.iter_mut().filter(|i| i.id == id).for_each(change);
+    };
+    with("d", &|i| i.findings.push(finding("antivirus-infected", Category::Antivirus, Severity::Error, Place::default())));
+    with("c2", &|i| i.findings.push(finding("bomb-inflated", Category::Bomb, Severity::Error, Place::default())));
+    with("c10", &|i| i.facts = Some(Facts { format: Some(Format::Exe), ..Facts::of_size(1) }));
+    with("t", &|i| i.name = "rapport.pdf.JS ".into());
+    // Not scanned is not infected.
+    with("h", &|i| {
+        i.findings.push(finding("antivirus-down", Category::Antivirus, Severity::Fatal, Place::default()));
+        i.verdict = Verdict::Rejected;
+    });
+    let mut out = Cursor::new(Vec::new());
+    let summary = write(&mut report, &memory, &Options::default(), &mut out).unwrap();
+    let mut withheld = summary.withheld.clone();
+    withheld.sort();
+    let expected = [("c10", Withheld::Executable), ("c2", Withheld::Bomb), ("d", Withheld::Antivirus), ("t", Withheld::Executable)];
+    assert_eq!(withheld, expected.map(|(id, why)| (id.to_owned(), why)));
+    assert_eq!(summary.payload_files, 1);
+    assert!(report.items.iter().all(|i| i.sha256.is_some() && i.path.is_none() == i.withheld.is_some()));
+    assert!(verified(out.get_ref()).valid);
+
+    let options = Options { withhold: Withhold::Rejected, ..Options::default() };
+    assert_eq!(write(&mut report, &memory, &options, Cursor::new(Vec::new())).unwrap().payload_files, 0);
+}
+
+#[test]
+fn bytes_that_are_not_those_that_were_checked_stop_the_build() {
+    let (report, mut memory) = small();
+    let attempt = |memory: &Memory| write(&mut report.clone(), memory, &Options::default(), Cursor::new(Vec::new()));
+    memory.0.insert("c2".into(), b"octets de c3".to_vec());
+    assert!(matches!(attempt(&memory), Err(BundleError::Changed { item, .. }) if item == "c2"));
+    memory.0.remove("c2");
+    assert!(matches!(attempt(&memory), Err(BundleError::Source { item, .. }) if item == "c2"));
+    let mut twice = report.clone();
+    twice.items.push(report.items[0].clone());
+    assert!(matches!(write(&mut twice, &memory, &Options::default(), Cursor::new(Vec::new())), Err(BundleError::DuplicateItem(_))));
+}
+
+#[test]
+fn attachments_are_tag_files_with_safe_names_only() {
+    let (report, memory) = small();
+    let attempt = |path: &str| {
+        let options = Options { attachments: [(path.to_owned(), b"<gvr/>".to_vec())].into(), ..Options::default() };
+        let mut out = Cursor::new(Vec::new());
+        write(&mut report.clone(), &memory, &options, &mut out).map(|_| out.into_inner())
+    };
+    let bundle = attempt("gazelle/1.2.3.xml").unwrap();
+    assert!(read(&bundle, "tagmanifest-sha256.txt").contains("  gazelle/1.2.3.xml\n"));
+    assert!(verified(&bundle).valid);
+    for path in ["../x", "/x", "data/x", "DATA/x", "index.html", "Report.JSON", "fetch.txt", "manifest-md5.txt", "a\\b", "a//b", "a%b", ""]
+    {
+        assert!(matches!(attempt(path), Err(BundleError::Attachment(_))), "{path:?}");
+    }
+}
+
+#[test]
+fn the_page_shows_hostile_text_as_text() {
+    let (mut report, memory, previews) = candidature();
+    let page = read(&build(&mut report, &memory, &Options { previews, ..Options::default() }), "index.html");
+    assert!(!page.contains("<img src=x") && !page.contains("<script>document") && !page.contains('\u{202e}'));
+    assert!(page.contains("=&lt;img src=x onerror="));
+    // Ours are the only scripts: one of data, one that runs.
+    assert_eq!(page.matches("<script").count(), 2);
+    assert_eq!(page.matches("</script").count(), 2);
+    // Nothing that the policy would refuse, and nothing that a network could answer.
+    for forbidden in [" onclick=", " onload=", " style=\"", "javascript:", "src=\"http", "href=\"http", "@import", "url("] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    let page = unescaped(&page);
+    for one in report.items.iter().filter_map(|i| i.path.as_deref()) {
+        assert!(page.contains(&format!("href=\"{}\"", html::percent_encode(one))), "{one}");
+    }
+    for preuve in &report.preuves {
+        assert!(page.contains(&format!("<bdi>{}</bdi>", preuve.id)), "{}", preuve.id);
+    }
+}
+
+#[test]
+fn without_a_reachable_payload_the_page_has_no_links_to_files() {
+    let (mut report, memory) = small();
+    build(&mut report, &memory, &Options::default());
+    let previews = std::collections::BTreeMap::<String, Vec<Preview>>::new();
+    let page = |link_base| html::render(&report, &html::PageOptions { previews: &previews, link_base }).map(|p| unescaped(&p)).unwrap();
+    assert!(!page(None).contains("href=\"data/"));
+    assert!(page(Some("bundle/")).contains("href=\"bundle/data/"));
+}
+
+#[test]
+fn the_profile_says_what_bundles_are() {
+    let profile: serde_json::Value = serde_json::from_str(include_str!("../../../docs/bagit-profile.json")).unwrap();
+    assert_eq!(profile["BagIt-Profile-Info"]["BagIt-Profile-Identifier"], greffier::bundle::PROFILE_IDENTIFIER);
+    let (mut report, memory) = small();
+    let info = read(&build(&mut report, &memory, &Options::default()), "bag-info.txt");
+    for (label, rule) in profile["Bag-Info"].as_object().unwrap() {
+        if rule["required"] == true {
+            assert!(info.contains(&format!("{label}: ")), "{label}");
+        }
+    }
+    for line in info.lines() {
+        let label = line.split(':').next().unwrap();
+        assert!(profile["Bag-Info"].get(label).is_some(), "{label} is not in the profile");
+    }
+}
+
+#[test]
+fn a_name_with_a_line_feed_adds_no_label() {
+    let (mut report, memory) = small();
+    report.candidature.company = Some("ACME\nPayload-Oxum: 0.0\r\nX: y".into());
+    report.candidature.number = "../../ABC\u{202e}".into();
+    let bundle = build(&mut report, &memory, &Options::default());
+    let info = read(&bundle, "bag-info.txt");
+    assert_eq!(info.lines().filter(|l| l.starts_with("Payload-Oxum")).count(), 1, "{info}");
+    assert!(verified(&bundle).valid, "{:#?}", verified(&bundle));
+}
+
+#[test]
+fn cells_of_the_table_are_counted_and_never_formulas() {
+    let (mut report, memory, _) = candidature();
+    build(&mut report, &memory, &Options::default());
+    let table = index_csv::render(&report).unwrap();
+    let mut reader = csv::ReaderBuilder::new().delimiter(b';').from_reader(&table[3..]);
+    let mut rows = 0;
+    for row in reader.records() {
+        let row = row.unwrap();
+        rows += 1;
+        assert_eq!(row.len(), 18);
+        assert!(row.iter().all(|cell| !cell.starts_with(['=', '+', '-', '@'])), "{row:?}");
+    }
+    let missing = report.preuves.iter().filter(|p| p.items.is_empty()).count()
+        + report.slots.iter().filter(|s| s.items.is_empty() && s.required).count();
+    assert_eq!(rows, report.items.len() + missing);
+}
+
+#[test]
+fn whatever_is_done_to_an_unpacked_bundle_is_named() {
+    type Change = fn(&Path, &str);
+    let cases: &[(&str, Change, &[ProblemKind])] = &[
+        ("nothing", |_, _| {}, &[]),
+        (
+            "a changed proof",
+            |bag, path| std::fs::write(bag.join(path), "x").unwrap(),
+            &[ProblemKind::Oxum, ProblemKind::Changed, ProblemKind::ReportDisagrees],
+        ),
+        (
+            "a removed proof",
+            |bag, path| std::fs::remove_file(bag.join(path)).unwrap(),
+            &[ProblemKind::Oxum, ProblemKind::Missing, ProblemKind::ReportDisagrees],
+        ),
+        (
+            "an added proof",
+            |bag, _| std::fs::write(bag.join("data/x.png"), "x").unwrap(),
+            &[ProblemKind::Oxum, ProblemKind::Extra, ProblemKind::ReportDisagrees],
+        ),
+        ("an added tag file", |bag, _| std::fs::write(bag.join("macro.js"), "x").unwrap(), &[ProblemKind::Extra]),
+        ("a changed page", |bag, _| std::fs::write(bag.join("index.html"), "x").unwrap(), &[ProblemKind::Changed]),
+        ("a changed table", |bag, _| std::fs::write(bag.join("index.csv"), "x").unwrap(), &[ProblemKind::Changed]),
+        ("no report", |bag, _| std::fs::remove_file(bag.join("report.json")).unwrap(), &[ProblemKind::Missing, ProblemKind::ReportMissing]),
+        (
+            "a broken report",
+            |bag, _| std::fs::write(bag.join("report.json"), "{").unwrap(),
+            &[ProblemKind::Changed, ProblemKind::ReportMalformed],
+        ),
+        (
+            "no tag manifest",
+            |bag, _| std::fs::remove_file(bag.join("tagmanifest-sha256.txt")).unwrap(),
+            &[ProblemKind::NoManifest, ProblemKind::Extra],
+        ),
+        (
+            "no manifest",
+            |bag, _| std::fs::remove_file(bag.join("manifest-sha256.txt")).unwrap(),
+            &[ProblemKind::NoManifest, ProblemKind::Missing],
+        ),
+        (
+            "a fetch file",
+            |bag, _| std::fs::write(bag.join("fetch.txt"), "http://x/ 1 data/x\n").unwrap(),
+            &[ProblemKind::Fetch, ProblemKind::Extra],
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let (mut report, memory) = small();
+        let folder = tempfile::tempdir().unwrap();
+        let bag = unpack(&build(&mut report, &memory, &Options::default()), folder.path());
+        let victim = report.items.iter().find_map(|i| i.path.clone()).unwrap();
+        change(&bag, &victim);
+        let outcome = verify::verify(&bag).unwrap();
+        let mut kinds: Vec<ProblemKind> = outcome.problems.iter().map(|p| p.kind).collect();
+        kinds.dedup();
+        assert_eq!(kinds, *expected, "{name}: {:#?}", outcome.problems);
+        assert_eq!(outcome.valid, expected.is_empty(), "{name}");
+    }
+}
+
+#[test]
+#[ignore = "writes, hashes and reads 4.4 GB"]
+fn a_payload_beyond_four_gibibytes_streams_both_ways() {
+    use greffier::bundle::{Payload, PayloadSource};
+    use sha2::{Digest as _, Sha256};
+    const SIZE: u64 = 4_400_000_000;
+    struct Zeros(String);
+    impl PayloadSource for Zeros {
+        fn open(&self, _: &str) -> std::io::Result<Payload<'_>> {
+            Ok(Payload { reader: Box::new(std::io::repeat(0).take(SIZE)), size: SIZE, sha256: self.0.clone() })
+        }
+    }
+    let mut hasher = Sha256::new();
+    let block = vec![0; 1_000_000];
+    for _ in 0..SIZE / 1_000_000 {
+        hasher.update(&block);
+    }
+    let (mut report, _) = small();
+    report.items.truncate(1);
+    report.preuves.clear();
+    report.items[0].sha256 = Some(hex::encode(hasher.finalize()));
+    report.items[0].size = Some(SIZE);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let zeros = Zeros(report.items[0].sha256.clone().unwrap());
+    write(&mut report, &zeros, &Options::default(), file.as_file()).unwrap();
+    let outcome = verify::verify(file.path()).unwrap();
+    assert!(outcome.valid && outcome.bytes > SIZE, "{outcome:#?}");
+}
