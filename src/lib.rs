@@ -13,4 +13,5 @@ pub mod inspect;
 pub mod model;
 pub mod pipeline;
 pub mod sandbox;
+pub mod seal;
 pub mod tls;

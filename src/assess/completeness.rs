@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::facts::{Facts, WorkbookFacts};
 use crate::model::gazelle::GazellePolicy;
 use crate::model::report::{ChapterReport, ItemReport, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
 use crate::model::submission::{FiledUnder, Item, Stage, Submission};
 use crate::model::{Signal, Text, Verdict};
 use crate::pipeline::catalogue::Preuve;
+use crate::pipeline::columns::ColumnModel;
+use crate::pipeline::documentation::DocumentationConfig;
 use crate::pipeline::guards::Guards;
-use crate::pipeline::{Loaded, Slot, ids};
+use crate::pipeline::{Loaded, Pipeline, Reader, Slot, ids};
 
+use super::documentation::{self, DeclaredProfile};
 use super::file_rules::FileRules;
+use super::obsolete_versions;
 use super::policy::{self, Severities};
 
 /// What this submission is expected to hold.
@@ -67,10 +72,7 @@ impl<'a> Expected<'a> {
 
     fn preuve(&self, filed: &FiledUnder) -> Option<&'a Preuve> {
         match filed {
-            FiledUnder::Preuve(id) => {
-                let canonical = ids::canonical(id)?;
-                self.catalogue.get(&canonical).map(|n| &self.loaded.catalogue.preuves[*n])
-            }
+            FiledUnder::Preuve(id) => self.loaded.preuve(id),
             FiledUnder::Slot(_) => None,
         }
     }
@@ -78,7 +80,10 @@ impl<'a> Expected<'a> {
     /// The place in the pipeline's own spelling.
     pub fn canonical(&self, filed: &FiledUnder) -> FiledUnder {
         match filed {
-            FiledUnder::Preuve(id) => FiledUnder::Preuve(ids::canonical(id).unwrap_or_else(|| id.clone())),
+            FiledUnder::Preuve(id) => {
+                let known = self.loaded.preuve(id).map(|p| p.id.clone());
+                FiledUnder::Preuve(known.or_else(|| ids::canonical(id)).unwrap_or_else(|| id.clone()))
+            }
             FiledUnder::Slot(id) => FiledUnder::Slot(id.clone()),
         }
     }
@@ -329,9 +334,115 @@ pub struct SlotReading {
     pub documentation: Vec<TopicMention>,
 }
 
-/// Reads the content of the slots that have a reader.
-pub fn read_slots(_expected: &Expected<'_>, _submission: &Submission, _items: &mut [ItemReport]) -> SlotReading {
-    SlotReading::default()
+/// Reads the content of the slots that have a reader. What a reader says of a file goes to that file; what it
+/// says of the absence of files goes to the submission.
+pub fn read_slots(expected: &Expected<'_>, submission: &Submission, items: &mut [ItemReport]) -> SlotReading {
+    let mut reading = SlotReading::default();
+    if matches!(submission.stage, Stage::Chapter { .. }) {
+        return reading;
+    }
+    let pipeline = &expected.loaded.pipeline;
+    for slot in &pipeline.slots {
+        let here: Vec<usize> = (0..items.len()).filter(|n| items[*n].filed_under == FiledUnder::Slot(slot.id.clone())).collect();
+        match slot.reader {
+            Some(Reader::VersionsObsoletes) => {
+                if let Some(model) = &pipeline.versions_obsoletes {
+                    read_obsolete_versions(expected, model, &here, items, &mut reading);
+                }
+            }
+            Some(Reader::Documentation) => {
+                if let Some(config) = &pipeline.documentation {
+                    let declared = declared_profiles(pipeline, submission);
+                    read_documentation(expected, config, &declared, &here, items, &mut reading);
+                }
+            }
+            None => {}
+        }
+    }
+    reading
+}
+
+fn read_obsolete_versions(
+    expected: &Expected<'_>,
+    model: &ColumnModel,
+    here: &[usize],
+    items: &mut [ItemReport],
+    reading: &mut SlotReading,
+) {
+    if here.is_empty() {
+        reading.signals.push(Signal::new("obsolete-versions-absent"));
+        return;
+    }
+    for &n in here {
+        let item = &mut items[n];
+        let Some(facts) = &item.facts else { continue };
+        for (members, workbook) in workbooks(facts) {
+            let read = obsolete_versions::read(workbook, model);
+            for row in read.rows {
+                reading.obsolete_versions.push(ObsoleteRow { item: item.id.clone(), sheet: row.sheet, row: row.row, values: row.values });
+            }
+            for mut signal in read.signals {
+                signal.place.members.splice(0..0, members.iter().cloned());
+                item.findings.extend(policy::finding(&signal, expected.severities()));
+            }
+        }
+    }
+}
+
+/// The workbooks of a file: itself, or those in an archive, with the path of members that leads to each.
+fn workbooks(facts: &Facts) -> Vec<(Vec<String>, &WorkbookFacts)> {
+    let mut found: Vec<_> = facts.workbook().map(|w| (Vec::new(), w)).into_iter().collect();
+    for member in facts.members() {
+        for (mut path, workbook) in member.facts.as_deref().map(workbooks).unwrap_or_default() {
+            path.insert(0, member.name.clone());
+            found.push((path, workbook));
+        }
+    }
+    found
+}
+
+fn declared_profiles(pipeline: &Pipeline, submission: &Submission) -> Vec<DeclaredProfile> {
+    let chosen = submission.candidature.profiles.iter().filter_map(|id| pipeline.profile(id));
+    chosen.map(|p| DeclaredProfile { id: p.id.clone(), title: p.title.fr.clone() }).collect()
+}
+
+fn read_documentation(
+    expected: &Expected<'_>,
+    config: &DocumentationConfig,
+    declared: &[DeclaredProfile],
+    here: &[usize],
+    items: &mut [ItemReport],
+    reading: &mut SlotReading,
+) {
+    // One by one, so that every place names its file; a topic absent from one file may stand in another.
+    let mut mentions: BTreeMap<&str, TopicMention> = config
+        .topics
+        .iter()
+        .map(|t| (t.id.as_str(), TopicMention { topic: t.id.clone(), title: t.title.clone(), count: 0, places: Vec::new() }))
+        .collect();
+    for &n in here {
+        let Some(facts) = &items[n].facts else { continue };
+        let read = documentation::read([facts], config, declared);
+        let id = items[n].id.clone();
+        for mention in read.mentions {
+            if let Some(known) = mentions.get_mut(mention.topic.as_str()) {
+                known.count = known.count.saturating_add(u32::try_from(mention.count).unwrap_or(u32::MAX));
+                let room = config.max_places.saturating_sub(known.places.len());
+                known.places.extend(mention.places.into_iter().take(room).map(|p| (id.clone(), p)));
+            }
+        }
+        for signal in read.signals.iter().filter(|s| !is_absence(s)) {
+            items[n].findings.extend(policy::finding(signal, expected.severities()));
+        }
+    }
+    let all: Vec<&Facts> = here.iter().filter_map(|n| items[*n].facts.as_ref()).collect();
+    reading.signals.extend(documentation::read(all, config, declared).signals.into_iter().filter(is_absence));
+    reading.documentation = config.topics.iter().filter_map(|t| mentions.remove(t.id.as_str())).collect();
+}
+
+/// Said of the documentation as a whole, never of one file.
+fn is_absence(signal: &Signal) -> bool {
+    matches!(signal.code.as_str(), "documentation-topic-absent" | "documentation-profile-absent")
 }
 
 fn place_name(filed: &FiledUnder) -> String {

@@ -110,7 +110,15 @@ fn is_dangerous(extension: &str) -> bool {
 }
 
 fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
-    let (Some(format), Some(extension)) = (facts.format, extension_of(name)) else { return };
+    let Some(extension) = extension_of(name) else { return };
+    let Some(format) = facts.format else {
+        // Zeros, noise, a header overwritten: the name is all that is left of the document.
+        let promised = Format::from_extension(&extension).any(|f| f.family() != Family::Other);
+        if promised && facts.size > 0 && facts.has("file-unknown-format") {
+            out.push(Signal::new("file-content-unrecognised").arg("extension", extension.as_str()));
+        }
+        return;
+    };
     if format.extensions().contains(&extension.as_str()) {
         return;
     }

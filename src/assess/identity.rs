@@ -25,8 +25,8 @@ pub fn signals(loaded: &Loaded, submission: &Submission) -> Vec<Signal> {
 }
 
 fn matches_whole(pattern: &str, value: &str) -> bool {
-    // Patterns were compiled once when the pipeline was loaded; one that is malformed matches nothing here.
-    regex::Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|r| r.is_match(value))
+    // A malformed pattern was refused when the pipeline was loaded.
+    crate::pipeline::whole(pattern).is_ok_and(|r| r.is_match(value))
 }
 
 fn number(loaded: &Loaded, submission: &Submission, out: &mut Vec<Signal>) {

@@ -237,6 +237,7 @@ fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     field(INSPECTOR_VERSION.as_bytes());
     field(RULES_VERSION.as_bytes());
     field(loaded.sha256.as_bytes());
+    field(loaded.catalogue_sha256.as_bytes());
     // A struct of plain values always serialises; an empty field would still be a distinct, stable input.
     field(&serde_json::to_vec(submission).unwrap_or_default());
     for (id, looked) in examined {

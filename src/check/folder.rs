@@ -11,7 +11,6 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
-use unicode_normalization::UnicodeNormalization as _;
 
 use super::{SourceError, Sources};
 use crate::model::submission::{Candidature, ChangeRequest, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
@@ -247,30 +246,15 @@ fn shortcut_url(line: &str) -> Option<String> {
     key.trim().eq_ignore_ascii_case("url").then(|| value.trim().to_owned())
 }
 
-/// Case, accents and separators do not count in folder names.
-fn fold(name: &str) -> String {
-    name.nfd().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
-
 fn filed_under(loaded: &Loaded, folders: &[&str]) -> FiledUnder {
-    for folder in folders {
-        let folded = fold(folder);
-        let slot = loaded.pipeline.slots.iter().find(|s| fold(&s.id) == folded || s.folders.iter().any(|f| fold(f) == folded));
-        if let Some(slot) = slot {
-            return FiledUnder::Slot(slot.id.clone());
-        }
+    if let Some(slot) = folders.iter().find_map(|folder| loaded.pipeline.slot_in_folder(folder)) {
+        return FiledUnder::Slot(slot.id.clone());
     }
-    let known = |id: &str| loaded.catalogue.preuves.iter().any(|p| p.id == id);
     // The deepest folder wins; of the spellings that end there, the longest (`DMP/UX.10.01`, then `UX.10.01`).
     for end in (1..=folders.len()).rev() {
         for start in 0..end {
-            let joined = folders[start..end].join("/");
-            for spelling in [joined.clone(), joined.replacen(['-', '_'], "/", 1)] {
-                if let Some(id) = ids::canonical(&spelling)
-                    && known(&id)
-                {
-                    return FiledUnder::Preuve(id);
-                }
+            if let Some(preuve) = loaded.preuve(&folders[start..end].join("/")) {
+                return FiledUnder::Preuve(preuve.id.clone());
             }
         }
     }

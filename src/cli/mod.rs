@@ -5,6 +5,7 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod inspect;
+pub mod keys;
 pub mod pipeline;
 pub mod render;
 pub mod schema;
@@ -86,6 +87,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print the JSON Schema of a document
     Schema(schema::SchemaArgs),
+    /// Make the keys that seal bundles and sign receipts
+    Keys(keys::KeysArgs),
 }
 
 /// Reads the command line and runs it.
@@ -113,6 +116,7 @@ pub async fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
+        Command::Keys(args) => keys::run(&args, lang),
     };
     ended.unwrap_or_else(|e| fail(&e))
 }

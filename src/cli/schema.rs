@@ -25,33 +25,42 @@ pub enum SchemaName {
     Pipeline,
     /// The requirement list.
     Catalogue,
+    /// Payload of a bundle's seal.
+    Seal,
+    /// Payload of a receipt.
+    Receipt,
     /// `greffier.toml`.
     Config,
 }
 
 impl SchemaName {
     /// Every schema and its file name under `docs/schemas/`.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Submission, "submission.json"),
         (Self::Report, "report.json"),
         (Self::Item, "item.json"),
         (Self::Facts, "facts.json"),
         (Self::Pipeline, "pipeline.json"),
         (Self::Catalogue, "catalogue.json"),
+        (Self::Seal, "seal.json"),
+        (Self::Receipt, "receipt.json"),
         (Self::Config, "config.json"),
     ];
 
     /// The schema itself (JSON Schema 2020-12).
-    pub fn schema(self) -> schemars::Schema {
-        match self {
+    pub fn schema(self) -> serde_json::Value {
+        let schema = match self {
             Self::Submission => schemars::schema_for!(crate::model::submission::Submission),
             Self::Report => schemars::schema_for!(crate::model::report::Report),
             Self::Item => schemars::schema_for!(crate::model::report::ItemReport),
             Self::Facts => schemars::schema_for!(crate::model::facts::Facts),
-            Self::Pipeline => schemars::schema_for!(crate::pipeline::Pipeline),
-            Self::Catalogue => schemars::schema_for!(crate::pipeline::catalogue::Catalogue),
+            Self::Pipeline => return crate::pipeline::schema(),
+            Self::Catalogue => return crate::pipeline::catalogue::schema(),
+            Self::Seal => schemars::schema_for!(crate::seal::Seal),
+            Self::Receipt => schemars::schema_for!(crate::seal::receipt::Receipt),
             Self::Config => schemars::schema_for!(crate::config::Config),
-        }
+        };
+        schema.to_value()
     }
 }
 

@@ -67,7 +67,7 @@ fn ftyp_behind(bytes: &[u8]) -> Option<Told> {
 fn of_brand(brand: &[u8]) -> Option<Format> {
     match brand {
         b"qt  " | b"mqt " => Some(Format::Mov),
-        b"F4V " | b"F4P " => Some(Format::F4v),
+        b"F4V " | b"F4P " | b"f4v " | b"f4p " => Some(Format::F4v),
         b"M4A " | b"M4B " | b"M4P " | b"F4A " | b"F4B " => Some(Format::M4a),
         b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"hevm" | b"hevs" | b"mif1" | b"msf1" | b"avif" | b"avis" => {
             Some(Format::Heif)

@@ -10,13 +10,16 @@
 
 pub mod budget;
 pub mod image;
+mod media;
 pub mod odf;
 pub mod office;
 pub mod ole;
 pub mod ooxml;
 pub mod pdf;
+pub mod preview;
 pub mod sheet;
 pub mod text;
+pub mod trailing;
 pub mod video;
 pub mod xml;
 pub mod zip;

@@ -206,7 +206,12 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
                 member.size = Some(content.len() as u64);
                 member.sha256 = Some(hex::encode(Sha256::digest(&content)));
                 // A link's content is the path it points to, not a document.
-                if !entry.is_symlink() {
+                if content.is_empty() && !entry.is_symlink() {
+                    // Ordinary in archives (markers, package files); a whole deposit that is empty is another matter.
+                    let mut nothing = Facts::of_size(0);
+                    nothing.push(Signal::new("zip-member-empty"));
+                    member.facts = Some(Box::new(nothing));
+                } else if !entry.is_symlink() {
                     ctx.depth += 1;
                     member.facts = Some(Box::new(super::inspect(&content, ctx)));
                     ctx.depth -= 1;
@@ -320,7 +325,7 @@ mod tests {
         let [note, empty] = facts.members() else { panic!("two members") };
         assert_eq!(note.sha256.as_deref(), Some("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"));
         assert_eq!(note.facts.as_ref().unwrap().format, Some(Format::Txt));
-        assert!(empty.facts.as_ref().unwrap().has("file-empty"));
+        assert!(empty.facts.as_ref().unwrap().has("zip-member-empty"));
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub enum Kind {
         /// Why not.
         reason: String,
     },
+    /// The columns of the obsolete-versions table contradict each other.
+    #[error("{0}")]
+    Columns(String),
     /// A local time that the clock skips or shows twice (daylight saving).
     #[error("{value} {why} in {zone}: choose another time")]
     LocalTime {
@@ -158,6 +161,7 @@ impl Kind {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Syntax(_) => "SYNTAX",
+            Self::Columns(_) => "COLUMNS",
             Self::UnknownKey { .. } => "UNKNOWN-KEY",
             Self::UnknownValue { .. } => "UNKNOWN-VALUE",
             Self::UnknownFormat { .. } => "UNKNOWN-FORMAT",

@@ -85,15 +85,15 @@ pub struct Pipeline {
     pub slots: Vec<Slot>,
     /// Rules of every proof.
     pub preuves: PreuveRules,
-    /// Identity numbers, evidence filed elsewhere, look-alike pictures.
-    #[serde(default)]
-    pub guards: guards::Guards,
     /// Columns of the obsolete-versions table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versions_obsoletes: Option<columns::ColumnModel>,
     /// What the product documentation is expected to speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub documentation: Option<documentation::DocumentationConfig>,
+    /// Identity numbers, evidence filed elsewhere, look-alike pictures.
+    #[serde(default)]
+    pub guards: guards::Guards,
     /// Which Gazelle servers count, and which identifiers are expected of them.
     #[serde(default)]
     pub gazelle: GazellePolicy,

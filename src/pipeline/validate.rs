@@ -206,6 +206,15 @@ pub(super) fn pipeline(pipeline: &Pipeline, source: &Source<'_>, problems: &mut 
             check.reference(at!["slots", at, "overflow_formats"], "format set", overflow, sets());
         }
     }
+    if let Some(Err(contradiction)) = pipeline.versions_obsoletes.as_ref().map(|model| model.check()) {
+        check.report(at!["versions_obsoletes"], Kind::Columns(contradiction.to_string()));
+    }
+    for (at, topic) in pipeline.documentation.iter().flat_map(|d| &d.topics).enumerate() {
+        for (n, profile) in topic.profiles.iter().enumerate() {
+            let profiles = pipeline.profiles.iter().map(|p| p.id.as_str());
+            check.reference(at!["documentation", "topics", at, "profiles", n], "profile", profile, profiles);
+        }
+    }
     if pipeline.preuves.max_items == 0 {
         check.report(at!["preuves", "max_items"], Kind::Zero("max_items"));
     }

@@ -5,4 +5,5 @@ mod docs;
 mod gazelle;
 mod hostile;
 mod sandbox;
+mod seal;
 mod support;

@@ -1,0 +1,178 @@
+//! What hides behind, or beside, a picture or a video: a second format in the same bytes.
+//!
+//! Goals:
+//! 1. Tell an honest trailer (a phone's second picture, zero padding) from another document riding along.
+//! 2. Name a second format only on evidence that a reader of that format would accept: a magic number
+//!    alone turns up by chance in megabytes of compressed data.
+
+use memchr::memmem;
+
+use crate::model::Format;
+
+/// A ZIP reader looks for the end-of-central-directory record in the last 22 + 65,535 bytes (APPNOTE 4.3.16).
+const EOCD_WINDOW: usize = 22 + 65_535;
+/// A PDF reader accepts a header anywhere in the first 1,024 bytes (ISO 32000-1, annex H.3.4.1).
+const PDF_HEADER_WINDOW: usize = 1024;
+/// HTML is sniffed at the start of text; this much of a trailer is looked at.
+const TEXT_WINDOW: usize = 4096;
+
+/// Padding before a camera's trailer is shorter than this.
+const TRAILER_HEAD: usize = 64;
+
+/// What the bytes after the end of a document are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trailer {
+    /// Zero or `0xFF` padding only.
+    Padding,
+    /// What cameras and phones append: the kind, as makers call it.
+    Camera(&'static str),
+    /// Another document or a program.
+    Document(Format),
+    /// Not recognised.
+    Unknown,
+}
+
+/// Classifies `trailer`, the bytes after the end of a document.
+pub fn classify(trailer: &[u8]) -> Trailer {
+    if trailer.iter().all(|b| matches!(b, 0 | 0xFF)) {
+        return Trailer::Padding;
+    }
+    if let Some(format) = document(trailer) {
+        return Trailer::Document(format);
+    }
+    let start = skip_padding(trailer);
+    if start.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        return Trailer::Camera("MPF (JPEG)");
+    }
+    // The first box of an MP4 starts with its size, whose first bytes are zeros.
+    let head = trailer.get(..TRAILER_HEAD.min(trailer.len())).unwrap_or_default();
+    if memmem::find(head, b"ftyp").is_some() || memmem::find(trailer, b"MotionPhoto_Data").is_some() {
+        return Trailer::Camera("Motion Photo (MP4)");
+    }
+    if trailer.ends_with(b"SEFT") {
+        return Trailer::Camera("Samsung SEFT");
+    }
+    Trailer::Unknown
+}
+
+/// The second format that `bytes`, a whole file of another format, opens as; `None` when there is none.
+/// Looks at what readers look at: the end for ZIP, the first kilobyte for PDF.
+pub fn second_format(bytes: &[u8]) -> Option<Format> {
+    if is_zip_at_end(bytes) {
+        return Some(Format::Zip);
+    }
+    let head = bytes.get(..PDF_HEADER_WINDOW.min(bytes.len())).unwrap_or_default();
+    (memmem::find(head, b"%PDF-").is_some() && memmem::find(bytes, b"startxref").is_some()).then_some(Format::Pdf)
+}
+
+/// A document or program inside `trailer`.
+fn document(trailer: &[u8]) -> Option<Format> {
+    let start = skip_padding(trailer);
+    if is_zip_at_end(trailer) || start.starts_with(b"PK\x03\x04") {
+        return Some(Format::Zip);
+    }
+    if memmem::find(trailer, b"%PDF-").is_some() {
+        return Some(Format::Pdf);
+    }
+    if is_windows_program(start) {
+        return Some(Format::Exe);
+    }
+    let magics: [(&[u8], Format); 7] = [
+        (b"\x7fELF", Format::Elf),
+        (b"Rar!\x1a\x07", Format::Rar),
+        (b"7z\xbc\xaf\x27\x1c", Format::SevenZip),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Format::Ole),
+        (b"{\\rtf", Format::Rtf),
+        (b"SQLite format 3\0", Format::Sqlite),
+        (b"#!/", Format::Script),
+    ];
+    if let Some((_, format)) = magics.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Some(*format);
+    }
+    // RAR and 7-Zip stubs are found wherever they start; their signatures are six bytes or more.
+    for (magic, format) in &magics[1..3] {
+        if memmem::find(trailer, magic).is_some() {
+            return Some(*format);
+        }
+    }
+    let text = start.get(..TEXT_WINDOW.min(start.len())).unwrap_or_default().to_ascii_lowercase();
+    let marks: [&[u8]; 5] = [b"<html", b"<!doctype html", b"<script", b"<?php", b"<svg"];
+    marks.iter().any(|mark| memmem::find(&text, mark).is_some()).then_some(Format::Html)
+}
+
+/// Whether a ZIP reader would find a central directory that ends with `bytes`.
+fn is_zip_at_end(bytes: &[u8]) -> bool {
+    let window = bytes.get(bytes.len().saturating_sub(EOCD_WINDOW)..).unwrap_or_default();
+    let Some(at) = memmem::rfind(window, b"PK\x05\x06") else { return false };
+    let Some(record) = window.get(at..).filter(|r| r.len() >= 22) else { return false };
+    let comment = usize::from(u16::from_le_bytes([record[20], record[21]]));
+    let entries = u16::from_le_bytes([record[10], record[11]]);
+    comment <= record.len() - 22 && (entries == 0 || memmem::find(bytes, b"PK\x01\x02").is_some())
+}
+
+/// `MZ` with a PE header where its `e_lfanew` points.
+fn is_windows_program(bytes: &[u8]) -> bool {
+    if !bytes.starts_with(b"MZ") {
+        return false;
+    }
+    let Some(pointer) = bytes.get(0x3C..0x40) else { return false };
+    let pe = u32::from_le_bytes([pointer[0], pointer[1], pointer[2], pointer[3]]) as usize;
+    pe.checked_add(4).and_then(|end| bytes.get(pe..end)) == Some(b"PE\0\0")
+}
+
+fn skip_padding(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|b| !matches!(b, 0 | b'\r' | b'\n' | b' ' | b'\t')).unwrap_or(bytes.len());
+    bytes.get(start..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zip_of_one() -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("a.txt", zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, b"hello").unwrap();
+        zip.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn padding_and_camera_trailers_are_not_documents() {
+        assert_eq!(classify(&[0; 512]), Trailer::Padding);
+        assert_eq!(classify(&[0, 0, 0xFF, 0xD8, 0xFF, 0xE1, 0, 8]), Trailer::Camera("MPF (JPEG)"));
+        assert_eq!(classify(b"\0\0\0\x18ftypmp42...."), Trailer::Camera("Motion Photo (MP4)"));
+        assert_eq!(classify(b"some notes"), Trailer::Unknown);
+    }
+
+    #[test]
+    fn documents_in_a_trailer_are_named() {
+        assert_eq!(classify(&zip_of_one()), Trailer::Document(Format::Zip));
+        assert_eq!(classify(b"xx%PDF-1.4\n"), Trailer::Document(Format::Pdf));
+        assert_eq!(classify(b"\r\n<HTML><body>"), Trailer::Document(Format::Html));
+        let mut exe = vec![0u8; 0x84];
+        exe[..2].copy_from_slice(b"MZ");
+        exe[0x3C] = 0x80;
+        exe[0x80..0x84].copy_from_slice(b"PE\0\0");
+        assert_eq!(classify(&exe), Trailer::Document(Format::Exe));
+        exe[0x80] = b'X';
+        assert_eq!(classify(&exe), Trailer::Unknown);
+    }
+
+    #[test]
+    fn a_magic_number_alone_is_not_a_zip() {
+        let mut bytes = vec![7u8; 1000];
+        bytes[500..504].copy_from_slice(b"PK\x05\x06");
+        assert_eq!(second_format(&bytes), None);
+        let mut carried = vec![7u8; 1000];
+        carried.extend(zip_of_one());
+        assert_eq!(second_format(&carried), Some(Format::Zip));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_classified(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            let _ = classify(&bytes);
+            let _ = second_format(&bytes);
+        }
+    }
+}
