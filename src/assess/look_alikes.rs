@@ -145,7 +145,6 @@ fn comparable(image: &ImageFacts, policy: &LookAlikePolicy) -> Option<(u64, f32,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Verdict;
     use crate::model::facts::{ArchiveFacts, MemberFacts};
 
     fn picture(hash: u64, width: u32, deviation: f32) -> Facts {
@@ -161,20 +160,7 @@ mod tests {
     }
 
     fn item(preuve: &str, name: &str, sha256: &str, facts: Facts) -> ItemReport {
-        ItemReport {
-            id: name.into(),
-            filed_under: FiledUnder::Preuve(preuve.into()),
-            name: name.into(),
-            link: false,
-            sha256: Some(sha256.into()),
-            size: Some(1),
-            verdict: Verdict::Accepted,
-            findings: Vec::new(),
-            path: None,
-            withheld: None,
-            facts: Some(facts),
-            gazelle: None,
-        }
+        ItemReport { facts: Some(facts), ..crate::assess::fixtures::item(name, preuve, name, sha256) }
     }
 
     fn found(items: &[ItemReport]) -> Vec<(usize, Signal)> {

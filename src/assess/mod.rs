@@ -11,8 +11,6 @@ pub mod coherence;
 pub mod completeness;
 pub mod documentation;
 pub mod file_rules;
-#[cfg(test)]
-mod fixtures;
 pub mod identity;
 pub mod look_alikes;
 pub mod obsolete_versions;
@@ -251,3 +249,8 @@ fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     }
     hex::encode(hasher.finalize())
 }
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod guards_tests;

@@ -451,10 +451,11 @@ fn a1(row: u32, column: u32) -> String {
 }
 
 impl PrivacyPolicy {
-    /// Whether a number (13 or 15 characters) is one of the declared test numbers.
+    /// Whether a number (13 or 15 characters) is one of the declared test numbers, however those are spaced.
     fn knows(&self, number: &str) -> bool {
-        self.test_numbers.iter().any(|t| t.len() >= BODY && t.get(..BODY).is_some_and(|t| t.eq_ignore_ascii_case(&number[..BODY])))
-            || self.test_prefixes.iter().any(|p| !p.is_empty() && number.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p)))
+        let plain = |declared: &String| declared.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_uppercase();
+        self.test_numbers.iter().map(plain).any(|t| t.len() >= BODY && t[..BODY] == number[..BODY])
+            || self.test_prefixes.iter().map(plain).any(|p| !p.is_empty() && number.starts_with(&p))
     }
 }
 

@@ -21,9 +21,9 @@ pub struct Guards {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrivacyPolicy {
-    /// Whole numbers, 13 or 15 characters without separators.
+    /// Whole numbers, of 13 or 15 characters; separators do not count.
     pub test_numbers: Vec<String>,
-    /// First characters of numbers of a test range, without separators.
+    /// First characters of the numbers of a test range; separators do not count.
     pub test_prefixes: Vec<String>,
     /// Assigning authorities of test and demonstration identities: a number that stands beside one of these and
     /// beside no other authority of matricules INS is a test number.

@@ -202,7 +202,7 @@ fn test_identities_are_told_apart_by_number_prefix_and_authority() {
     );
     let hl7 = format!("{TEST}^^^&1.2.250.1.213.1.4.10&ISO^INS~{REAL}^^^&1.2.250.1.213.1.4.8&ISO^INS");
     assert_eq!(is_test(&hl7, &policy()), [true, false]);
-    let declared = PrivacyPolicy { test_prefixes: vec!["18505786".into(), String::new()], ..policy() };
+    let declared = PrivacyPolicy { test_prefixes: vec!["1 85 05 786".into(), String::new()], ..policy() };
     assert_eq!(is_test(REAL, &declared), [true]);
     assert_eq!(is_test("NIR 2 69 05 49 588 157 80", &PrivacyPolicy { test_numbers: vec![], ..policy() }), [false]);
 }
