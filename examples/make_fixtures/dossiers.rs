@@ -251,7 +251,7 @@ fn answer(requirement: &Requirement, kind: Kind, n: usize) -> Vec<Answer> {
         Kind::Texte => one("trace.txt", format!("Trace technique de la preuve {id}\r\n\r\n{title}\r\n\r\n2026-01-12T10:04:31+01:00 INFO  appel réussi, code 200, durée 412 ms\r\n2026-01-12T10:04:32+01:00 INFO  résultat enregistré dans le dossier fictif TEST-A\r\n").into_bytes()),
         Kind::Message => {
             let zip = Zip::default();
-            let zip = if n % 2 == 0 {
+            let zip = if n.is_multiple_of(2) {
                 zip.file("INDEX.HTM", b"<html><body><p>Archive IHE_XDM fictive</p></body></html>\n")
                     .file("README.TXT", b"Archive IHE_XDM fictive, sans donnee de sante.\r\n")
                     .file("IHE_XDM/SUBSET01/METADATA.XML", metadata(id).as_bytes())
@@ -263,7 +263,7 @@ fn answer(requirement: &Requirement, kind: Kind, n: usize) -> Vec<Answer> {
         }
         Kind::Lien => {
             let report = |n: usize| format!("https://interop.referencement.esante.gouv.fr/evs/report.seam?oid=1.3.6.1.4.1.12559.11.36.4.{}", 20_000 + n);
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 one("gazelle.url", shortcut(&report(n)))
             } else {
                 one("liens.txt", format!("{}\n{}\n", report(100 + n), report(200 + n)).into_bytes())

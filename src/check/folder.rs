@@ -278,7 +278,8 @@ impl FolderSources {
         }
         let path = Path::new(object);
         let inside = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        if object.is_empty() || !inside {
+        let somewhere = path.components().any(|c| matches!(c, Component::Normal(_)));
+        if !inside || !somewhere {
             return Err(SourceError::NotAFile(object.to_owned()));
         }
         Ok(self.root.join(path))
