@@ -38,11 +38,11 @@ pub enum FolderError {
         source: std::io::Error,
     },
     /// The document is not what it must be.
-    #[error("SUBMISSION-MALFORMED: {path}: {message}")]
+    #[error("SUBMISSION-MALFORMED: {path}:{message}")]
     Malformed {
         /// Which.
         path: PathBuf,
-        /// Where and why.
+        /// `line:column: why`, or ` why` where no line is at fault.
         message: String,
     },
 }
@@ -119,9 +119,14 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
 fn read_submission(path: &Path) -> Result<Submission, FolderError> {
     let text = read_text(path)?;
     let malformed = |message: String| FolderError::Malformed { path: path.to_owned(), message };
-    let submission: Submission = serde_json::from_str(&text).map_err(|e| malformed(format!("{}:{}: {e}", e.line(), e.column())))?;
+    let submission: Submission = serde_json::from_str(&text).map_err(|e| {
+        // serde_json repeats the position at the end of its words.
+        let words = e.to_string();
+        let words = words.split(" at line ").next().unwrap_or_default().to_owned();
+        malformed(format!("{}:{}: {words}", e.line(), e.column()))
+    })?;
     if submission.schema != SCHEMA {
-        return Err(malformed(format!("schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
+        return Err(malformed(format!(" schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
     }
     Ok(submission)
 }
@@ -131,7 +136,7 @@ fn read_text(path: &Path) -> Result<String, FolderError> {
     let mut text = String::new();
     let read = File::open(path).map_err(unreadable)?.take(MAX_DOCUMENT + 1).read_to_string(&mut text).map_err(unreadable)?;
     if read as u64 > MAX_DOCUMENT {
-        return Err(FolderError::Malformed { path: path.to_owned(), message: format!("larger than {MAX_DOCUMENT} bytes") });
+        return Err(FolderError::Malformed { path: path.to_owned(), message: format!(" larger than {MAX_DOCUMENT} bytes") });
     }
     Ok(text)
 }

@@ -102,7 +102,8 @@ fn the_same_inputs_give_the_same_bytes() {
 fn a_bundle_verifies_and_one_changed_byte_does_not() {
     let out = tempfile::tempdir().unwrap();
     check("lgc-clean", out.path(), &[]);
-    let zip = std::fs::read_dir(out.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "zip")).unwrap();
+    let zip =
+        std::fs::read_dir(out.path()).unwrap().map(|e| e.unwrap().path()).find(|p| p.extension().is_some_and(|e| e == "zip")).unwrap();
     assert_eq!(greffier(&["verify", zip.to_str().unwrap()]).status.code(), Some(0));
     let mut bytes = std::fs::read(&zip).unwrap();
     let middle = bytes.len() / 2;

@@ -51,7 +51,7 @@ fn literals(folder: &Path, used: &mut BTreeSet<String>) {
             literals(&path, used);
         } else if path.extension().is_some_and(|e| e == "rs") && path.file_name().is_none_or(|n| n != "tests.rs") {
             let source = std::fs::read_to_string(&path).unwrap();
-            let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+            let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             for call in ["Signal::new(", "Code::of("] {
                 for after in source.split(call).skip(1) {
                     let literal = after.trim_start();
