@@ -129,6 +129,7 @@ pub fn empty() -> Report {
         preuves: vec![],
         slots: vec![],
         obsolete_versions: vec![],
+        obsolete_columns: vec![],
         documentation: vec![],
         round: None,
         limitations: vec![],
