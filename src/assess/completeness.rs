@@ -364,7 +364,13 @@ pub fn read_slots(expected: &Expected<'_>, submission: &Submission, items: &mut 
     reading
 }
 
-fn read_obsolete_versions(expected: &Expected<'_>, model: &ColumnModel, here: &[usize], items: &mut [ItemReport], reading: &mut SlotReading) {
+fn read_obsolete_versions(
+    expected: &Expected<'_>,
+    model: &ColumnModel,
+    here: &[usize],
+    items: &mut [ItemReport],
+    reading: &mut SlotReading,
+) {
     if here.is_empty() {
         reading.signals.push(Signal::new("obsolete-versions-absent"));
         return;

@@ -819,25 +819,20 @@ impl GoneView {
 }
 
 impl RoundView {
-    fn new(
-        round: &RoundDiff,
-        report: &Report,
-        numbers: &BTreeMap<&str, usize>,
-        places: &BTreeMap<String, usize>,
-        units: usize,
-    ) -> Self {
+    fn new(round: &RoundDiff, report: &Report, numbers: &BTreeMap<&str, usize>, places: &BTreeMap<String, usize>, units: usize) -> Self {
         let counts = &round.counts;
-        let unchanged = match round.same_rules {
-            true => Text::new("inchangés, verdict repris", "unchanged, verdict carried over"),
-            false => Text::new("inchangés", "unchanged"),
-        };
+        let carried = if round.same_rules { (", verdict repris", ", verdict carried over") } else { ("", "") };
         let tiles = [
-            (counts.unchanged, unchanged),
-            (counts.changed, Text::new("modifiés", "changed")),
-            (counts.added, Text::new("ajoutés", "added")),
-            (counts.moved, Text::new("déplacés", "moved")),
-            (counts.removed, Text::new("retirés", "removed")),
+            (counts.unchanged, "inchangé", "unchanged", carried),
+            (counts.changed, "modifié", "changed", ("", "")),
+            (counts.added, "ajouté", "added", ("", "")),
+            (counts.moved, "déplacé", "moved", ("", "")),
+            (counts.removed, "retiré", "removed", ("", "")),
         ];
+        let tile = |(n, fr, en, more): (u32, &str, &str, (&str, &str))| {
+            let label = Text::new(format!("{fr}{}{}", if n < 2 { "" } else { "s" }, more.0), format!("{en}{}", more.1));
+            Tile { key: "plain", figure: n.to_string(), of: None, label }
+        };
         let name = |id: &str| numbers.get(id).and_then(|n| Some((*n, line(&report.items.get(*n)?.name))));
         let requests = round.requests.iter().map(|request| RequestView {
             unit: places.get(&request.preuve).copied(),
@@ -863,13 +858,12 @@ impl RoundView {
             .filter_map(|c| Some((c.before.as_ref()?, c.now.as_ref())))
             .map(|(item, now)| (item.id.as_str(), (item, now.and_then(|now| numbers.get(now.id.as_str()).copied()))))
             .collect();
-        let removed: Vec<&ItemRef> =
-            round.items.iter().filter(|c| c.change == Change::Removed).filter_map(|c| c.before.as_ref()).collect();
+        let removed: Vec<&ItemRef> = round.items.iter().filter(|c| c.change == Change::Removed).filter_map(|c| c.before.as_ref()).collect();
         let unit = |id: &String| (places.get(id).copied(), line(id));
         Self {
             previous: round.previous_revision,
             same_rules: round.same_rules,
-            tiles: tiles.into_iter().map(|(n, label)| Tile { key: "plain", figure: n.to_string(), of: None, label }).collect(),
+            tiles: tiles.into_iter().map(tile).collect(),
             requests: requests.collect(),
             resolved: drift(&round.resolved, &before),
             new: drift(&round.new, &now),
@@ -1246,8 +1240,7 @@ fn obsolete(report: &Report) -> Option<ObsoleteView> {
     let filled: BTreeSet<&String> = report.obsolete_versions.iter().flat_map(|r| r.values.keys()).collect();
     let known = report.obsolete_columns.iter().filter(|c| filled.contains(&c.id)).map(|c| (&c.id, line(&c.title)));
     let unknown = filled.iter().filter(|id| !report.obsolete_columns.iter().any(|c| c.id == ***id));
-    let (columns, titles): (Vec<&String>, Vec<String>) =
-        known.chain(unknown.map(|id| (*id, line(&id.replace(['-', '_'], " "))))).unzip();
+    let (columns, titles): (Vec<&String>, Vec<String>) = known.chain(unknown.map(|id| (*id, line(&id.replace(['-', '_'], " "))))).unzip();
     Some(ObsoleteView {
         columns: titles,
         rows: report

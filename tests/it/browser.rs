@@ -51,7 +51,8 @@ fn the_page_of_a_checked_dossier_works_in_a_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     // 1: the dossier has defects on purpose.
-    let checked = command().args(["check", "fixtures/dossiers/lgc-demo", "--offline", "--out"]).arg(&out).output().expect("the binary runs");
+    let checked =
+        command().args(["check", "fixtures/dossiers/lgc-demo", "--offline", "--out"]).arg(&out).output().expect("the binary runs");
     assert_eq!(checked.status.code(), Some(1), "{}", String::from_utf8_lossy(&checked.stderr));
     let bundles: Vec<PathBuf> = std::fs::read_dir(&out)
         .expect("the output folder")
