@@ -9,10 +9,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use greffier::bundle::{Options, write};
+use ::greffier::bundle::{Options, write};
 
 use crate::bundle::synthetic;
-use crate::support::{command, root};
+use crate::support::{greffier, root};
 
 /// Unpacks a bundle; gives the bag's folder.
 fn unpack(bundle: &Path, into: &Path) -> PathBuf {
@@ -51,8 +51,7 @@ fn the_page_of_a_checked_dossier_works_in_a_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
     // 1: the dossier has defects on purpose.
-    let checked =
-        command().args(["check", "fixtures/dossiers/lgc-demo", "--offline", "--out"]).arg(&out).output().expect("the binary runs");
+    let checked = greffier(&["check", "fixtures/dossiers/lgc-demo", "--offline", "--out", out.to_str().expect("UTF-8")]);
     assert_eq!(checked.status.code(), Some(1), "{}", String::from_utf8_lossy(&checked.stderr));
     let bundles: Vec<PathBuf> = std::fs::read_dir(&out)
         .expect("the output folder")
