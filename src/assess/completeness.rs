@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::facts::{Facts, WorkbookFacts};
 use crate::model::gazelle::GazellePolicy;
-use crate::model::report::{ChapterReport, ItemReport, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
+use crate::model::report::{ChapterReport, ItemReport, ObsoleteColumn, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
 use crate::model::submission::{FiledUnder, Item, Stage, Submission};
 use crate::model::{Signal, Text, Verdict};
 use crate::pipeline::catalogue::Preuve;
-use crate::pipeline::columns::ColumnModel;
+use crate::pipeline::columns::{Column, ColumnModel};
 use crate::pipeline::documentation::DocumentationConfig;
 use crate::pipeline::guards::Guards;
 use crate::pipeline::{Loaded, Pipeline, Reader, Slot, ids};
@@ -330,6 +330,8 @@ pub struct SlotReading {
     pub signals: Vec<Signal>,
     /// Rows of the obsolete-versions table.
     pub obsolete_versions: Vec<ObsoleteRow>,
+    /// Its columns as the pipeline words them; empty where there are no rows.
+    pub obsolete_columns: Vec<ObsoleteColumn>,
     /// Topics of the documentation.
     pub documentation: Vec<TopicMention>,
 }
@@ -387,6 +389,14 @@ fn read_obsolete_versions(
             }
         }
     }
+    if !reading.obsolete_versions.is_empty() {
+        reading.obsolete_columns = model.columns.iter().map(column).collect();
+    }
+}
+
+/// A column under its usual header; under its id where the pipeline gives none.
+fn column(column: &Column) -> ObsoleteColumn {
+    ObsoleteColumn { id: column.id.clone(), title: column.headers.first().unwrap_or(&column.id).clone() }
 }
 
 /// The workbooks of a file: itself, or those in an archive, with the path of members that leads to each.

@@ -83,6 +83,7 @@ pub fn report(revision: u32, items: Vec<ItemReport>) -> Report {
         preuves: (1..=4).map(preuve).collect(),
         slots: Vec::new(),
         obsolete_versions: Vec::new(),
+        obsolete_columns: Vec::new(),
         documentation: Vec::new(),
         limitations: Vec::new(),
         round: None,

@@ -118,6 +118,7 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
         slots: expected.slot_reports(&items),
         preuves,
         obsolete_versions: reading.obsolete_versions,
+        obsolete_columns: reading.obsolete_columns,
         documentation: reading.documentation,
         limitations: Vec::new(),
         round: None,

@@ -267,7 +267,9 @@ fn answer(request: &ChangeRequest, items: &[ItemChange], canonical: Canonical<'_
         (true, false) => Answer::Removed,
         (true, true) => Answer::Unanswered,
     };
-    RequestAnswer { preuve: asked, text: crate::model::text::display_safe(&request.text, 2000), answer, items: answering }
+    // One line: a request typed on several would otherwise show its breaks as control characters.
+    let text = request.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    RequestAnswer { preuve: asked, text: crate::model::text::display_safe(&text, 2000), answer, items: answering }
 }
 
 #[cfg(test)]

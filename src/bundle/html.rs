@@ -28,6 +28,7 @@ use crate::model::facts::{Detail, Facts, TrackKind};
 use crate::model::gazelle::GazelleFacts;
 use crate::model::messages::bytes;
 use crate::model::report::{ItemReport, PreuveReport, Report};
+use crate::model::rounds::{Answer, Change, FindingRef, ItemChange, ItemRef, RoundDiff};
 use crate::model::submission::{FiledUnder, Stage};
 use crate::model::text::{Lang, display_safe};
 use crate::model::{Finding, Severity, Text, Verdict};
@@ -44,6 +45,8 @@ const MAX_PREVIEWS: usize = 8;
 const MAX_SEARCH: usize = 2_048;
 /// Members of an archive that are listed.
 const MAX_MEMBERS: usize = 60;
+/// Items or findings listed of what changed between two revisions.
+const MAX_CHANGES: usize = 200;
 /// Rows of the obsolete-versions table.
 const MAX_ROWS: usize = 2_000;
 
@@ -162,6 +165,7 @@ struct View {
     sentence: Text,
     advice: Text,
     tiles: Vec<Tile>,
+    round: Option<RoundView>,
     findings: Vec<FindingView>,
     /// Items rejected, and undetermined: what their findings have in common, heaviest use first.
     rejected: Vec<CauseView>,
@@ -269,6 +273,74 @@ struct UnitView {
     conditional: bool,
     status: Status,
     items: Vec<ItemView>,
+    /// Something here is not what it was in the revision before.
+    changed: bool,
+    /// What was here in the revision before and is in none of the items now.
+    removed: Vec<GoneView>,
+}
+
+/// An item of the revision before that is no longer there.
+#[derive(Serialize)]
+struct GoneView {
+    name: String,
+    filed: String,
+    was: Text,
+}
+
+/// What became of an item since the revision before.
+#[derive(Serialize)]
+struct ChangeView {
+    key: &'static str,
+    word: Text,
+    /// Verdict or place it had.
+    was: Option<Text>,
+}
+
+/// « Depuis la révision N ».
+#[derive(Serialize)]
+struct RoundView {
+    previous: u32,
+    same_rules: bool,
+    tiles: Vec<Tile>,
+    requests: Vec<RequestView>,
+    resolved: Vec<DriftView>,
+    new: Vec<DriftView>,
+    still: usize,
+    removed: Vec<GoneView>,
+    removed_more: usize,
+    provided: Vec<(Option<usize>, String)>,
+    missing: Vec<(Option<usize>, String)>,
+    /// Units that the filter shows.
+    units: usize,
+}
+
+/// One request « A modifier » and what was done about it.
+#[derive(Serialize)]
+struct RequestView {
+    unit: Option<usize>,
+    preuve: String,
+    text: String,
+    status: Status,
+    items: Vec<(usize, String)>,
+}
+
+/// Findings of one kind that came or went, and where.
+#[derive(Serialize)]
+struct DriftView {
+    status: &'static str,
+    icon: &'static str,
+    code: String,
+    summary: Text,
+    places: Vec<DriftPlace>,
+    more: usize,
+}
+
+#[derive(Serialize)]
+struct DriftPlace {
+    item: Option<usize>,
+    filed: String,
+    name: String,
+    place: Text,
 }
 
 #[derive(Serialize)]
@@ -280,6 +352,7 @@ struct ItemView {
     href: Option<String>,
     path: Option<String>,
     status: Status,
+    change: Option<ChangeView>,
     withheld: Option<Text>,
     format: Option<String>,
     size: Option<Text>,
@@ -329,10 +402,13 @@ struct TopicView {
 impl View {
     fn new(report: &Report, options: &PageOptions) -> Self {
         let numbers: BTreeMap<&str, usize> = report.items.iter().enumerate().map(|(i, item)| (item.id.as_str(), i)).collect();
+        let history = History::new(report.round.as_ref());
         let item_view = |id: &String| {
             let number = *numbers.get(id.as_str())?;
-            Some(ItemView::new(number, report.items.get(number)?, options))
+            Some(ItemView::new(number, report.items.get(number)?, options, &history))
         };
+        // Units by what is filed there, for links from the section on the round.
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut unit = 0_usize;
         let mut next = || {
             unit += 1;
@@ -347,8 +423,11 @@ impl View {
                 missing_slots.push(slot.title.clone());
             }
             listed.extend(slot.items.iter().map(String::as_str));
+            let filed_under = FiledUnder::Slot(slot.id.clone());
+            let anchor = next();
+            places.insert(slot.id.clone(), anchor);
             slots.push(UnitView {
-                anchor: next(),
+                anchor,
                 id: String::new(),
                 title: text(&slot.title),
                 criticite: String::new(),
@@ -361,6 +440,8 @@ impl View {
                     Status::of,
                 ),
                 items: slot.items.iter().filter_map(item_view).collect(),
+                changed: history.touched(&slot.items, &filed_under),
+                removed: history.removed_from(&filed_under),
             });
         }
 
@@ -380,14 +461,19 @@ impl View {
             let mut exigences: Vec<ExigenceView> = Vec::new();
             for preuve in report.preuves.iter().filter(|p| p.chapter == *chapter_id) {
                 listed.extend(preuve.items.iter().map(String::as_str));
+                let filed_under = FiledUnder::Preuve(preuve.id.clone());
+                let anchor = next();
+                places.insert(preuve.id.clone(), anchor);
                 let view = UnitView {
-                    anchor: next(),
+                    anchor,
                     id: line(&preuve.id),
                     title: Text::new(paragraph(&preuve.title), paragraph(&preuve.title)),
                     criticite: line(&preuve.criticite),
                     conditional: preuve.conditional,
                     status: preuve.verdict.map_or_else(|| Status::missing(preuve.conditional), Status::of),
                     items: preuve.items.iter().filter_map(item_view).collect(),
+                    changed: history.touched(&preuve.items, &filed_under),
+                    removed: history.removed_from(&filed_under),
                 };
                 if view.status.key == "missing" {
                     missing.push(MissingView { unit: view.anchor, id: view.id.clone(), title: display_safe(&preuve.title, 160) });
@@ -408,7 +494,7 @@ impl View {
             .iter()
             .enumerate()
             .filter(|(_, i)| !listed.contains(i.id.as_str()))
-            .map(|(n, i)| ItemView::new(n, i, options))
+            .map(|(n, i)| ItemView::new(n, i, options, &history))
             .collect();
 
         let rejected = causes(report, Verdict::Rejected, Severity::Error);
@@ -418,12 +504,15 @@ impl View {
         let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
         let of_units = groups.iter().flat_map(|g| &g.exigences).flat_map(|e| &e.scenarios).flat_map(|s| &s.units).chain(&slots);
         let mut units = 0;
+        let mut changed_units = 0;
         for view in of_units {
             units += 1;
+            changed_units += usize::from(view.changed);
             *counts.entry(view.status.key).or_default() += 1;
         }
         for view in &stray {
             units += 1;
+            changed_units += usize::from(view.change.as_ref().is_some_and(|c| c.key != "unchanged"));
             *counts.entry(view.status.key).or_default() += 1;
         }
         let count = |key: &str| counts.get(key).copied().unwrap_or(0);
@@ -487,6 +576,7 @@ impl View {
             sentence,
             advice,
             tiles,
+            round: report.round.as_ref().map(|round| RoundView::new(round, report, &numbers, &places, changed_units)),
             findings: report.findings.iter().map(FindingView::new).collect(),
             rejected,
             rejected_items: items_with(Verdict::Rejected),
@@ -596,7 +686,7 @@ fn scenario_of<'a>(exigences: &'a mut Vec<ExigenceView>, preuve: &PreuveReport) 
 }
 
 impl ItemView {
-    fn new(number: usize, item: &ItemReport, options: &PageOptions) -> Self {
+    fn new(number: usize, item: &ItemReport, options: &PageOptions, history: &History) -> Self {
         let (notices, findings): (Vec<&Finding>, Vec<&Finding>) = item.findings.iter().partition(|f| f.severity == Severity::Notice);
         let facts = item.facts.as_ref();
         let previews = options.previews.get(&item.id).map(Vec::as_slice).unwrap_or_default();
@@ -609,6 +699,7 @@ impl ItemView {
             href: item.path.as_deref().and_then(|path| options.link_base.map(|base| format!("{base}{}", percent_encode(path)))),
             path: item.path.as_deref().map(|p| display_safe(p, 300)),
             status: Status::of(item.verdict),
+            change: history.of(&item.id),
             withheld: item.withheld.map(|w| w.label()),
             format: facts.and_then(|f| f.format).map(|f| f.label().to_owned()),
             size: item.size.map(size),
@@ -633,12 +724,7 @@ impl ItemView {
 
 impl FindingView {
     fn new(finding: &Finding) -> Self {
-        let (key, icon, word) = match finding.severity {
-            Severity::Notice => ("notice", "info", Text::new("À noter", "Note")),
-            Severity::Warning => ("warned", "warn", Text::new("Réserve", "Warning")),
-            Severity::Fatal => ("undetermined", "unk", Text::new("Technique", "Technical")),
-            Severity::Error => ("rejected", "no", Text::new("Erreur", "Error")),
-        };
+        let (key, icon, word) = severity(finding.severity);
         Self {
             key,
             icon,
@@ -650,6 +736,183 @@ impl FindingView {
             remedy: text(&finding.remedy),
             more: finding.more,
         }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- the round before
+
+/// What is known of the revision before, by item and by place; empty for a first deposit.
+#[derive(Default)]
+struct History<'a> {
+    same_rules: bool,
+    changes: BTreeMap<&'a str, &'a ItemChange>,
+    /// Items that left a place: removed, or filed elsewhere now.
+    gone: BTreeMap<&'a FiledUnder, Vec<(&'a ItemRef, Change)>>,
+}
+
+impl<'a> History<'a> {
+    fn new(round: Option<&'a RoundDiff>) -> Self {
+        let Some(round) = round else { return Self::default() };
+        let mut history = Self { same_rules: round.same_rules, ..Self::default() };
+        for change in &round.items {
+            if let Some(now) = &change.now {
+                history.changes.insert(&now.id, change);
+            }
+            let left = |before: &&ItemRef| change.now.as_ref().is_none_or(|now| now.place != before.place);
+            if let Some(before) = change.before.as_ref().filter(left) {
+                history.gone.entry(&before.place).or_default().push((before, change.change));
+            }
+        }
+        history
+    }
+
+    fn of(&self, item: &str) -> Option<ChangeView> {
+        let change = self.changes.get(item)?;
+        let (key, word) = match change.change {
+            // Under other rules the verdict was given anew, even where the bytes are the same.
+            Change::Unchanged if self.same_rules => ("unchanged", Text::new("Inchangé, verdict repris", "Unchanged, verdict carried over")),
+            Change::Unchanged => ("unchanged", Text::new("Inchangé", "Unchanged")),
+            Change::Changed => ("changed", Text::new("Modifié", "Changed")),
+            Change::Added => ("added", Text::new("Ajouté", "Added")),
+            Change::Moved => ("moved", Text::new("Déplacé", "Moved")),
+            Change::Removed => ("removed", Text::new("Retiré", "Removed")),
+        };
+        let was = match (&change.before, &change.now) {
+            (Some(before), Some(now)) if before.place != now.place => {
+                let place = place_name(&before.place);
+                Some(Text::new(format!("avant : {place}"), format!("before: {place}")))
+            }
+            (Some(before), _) if change.change == Change::Changed => {
+                let word = Status::of(before.verdict).word;
+                Some(Text::new(format!("avant : {}", word.fr.to_lowercase()), format!("before: {}", word.en.to_lowercase())))
+            }
+            _ => None,
+        };
+        Some(ChangeView { key, word, was })
+    }
+
+    /// Whether a verifier has something to look at here that was not there, or not so, before.
+    fn touched(&self, items: &[String], place: &FiledUnder) -> bool {
+        let other = |id: &String| self.changes.get(id.as_str()).is_some_and(|c| c.change != Change::Unchanged);
+        self.gone.contains_key(place) || items.iter().any(other)
+    }
+
+    fn removed_from(&self, place: &FiledUnder) -> Vec<GoneView> {
+        let here = self.gone.get(place).map(Vec::as_slice).unwrap_or_default();
+        here.iter().take(MAX_MEMBERS).map(|(item, change)| GoneView::new(item, *change)).collect()
+    }
+}
+
+impl GoneView {
+    fn new(item: &ItemRef, change: Change) -> Self {
+        let word = Status::of(item.verdict).word;
+        let (fr, en) = if change == Change::Removed { ("retiré", "removed") } else { ("déposé ailleurs", "filed elsewhere") };
+        Self {
+            name: line(&item.name),
+            filed: place_name(&item.place),
+            was: Text::new(
+                format!("{fr} ; verdict d'alors : {}", word.fr.to_lowercase()),
+                format!("{en}; verdict then: {}", word.en.to_lowercase()),
+            ),
+        }
+    }
+}
+
+impl RoundView {
+    fn new(round: &RoundDiff, report: &Report, numbers: &BTreeMap<&str, usize>, places: &BTreeMap<String, usize>, units: usize) -> Self {
+        let counts = &round.counts;
+        let carried = if round.same_rules { (", verdict repris", ", verdict carried over") } else { ("", "") };
+        let tiles = [
+            (counts.unchanged, "inchangé", "unchanged", carried),
+            (counts.changed, "modifié", "changed", ("", "")),
+            (counts.added, "ajouté", "added", ("", "")),
+            (counts.moved, "déplacé", "moved", ("", "")),
+            (counts.removed, "retiré", "removed", ("", "")),
+        ];
+        let tile = |(n, fr, en, more): (u32, &str, &str, (&str, &str))| {
+            let label = Text::new(format!("{fr}{}{}", if n < 2 { "" } else { "s" }, more.0), format!("{en}{}", more.1));
+            Tile { key: "plain", figure: n.to_string(), of: None, label }
+        };
+        let name = |id: &str| numbers.get(id).and_then(|n| Some((*n, line(&report.items.get(*n)?.name))));
+        let requests = round.requests.iter().map(|request| RequestView {
+            unit: places.get(&request.preuve).copied(),
+            preuve: line(&request.preuve),
+            text: paragraph(&request.text),
+            status: match request.answer {
+                Answer::Answered => Status { key: "accepted", icon: "ok", word: Text::new("Élément modifié", "Item changed") },
+                Answer::Removed => Status { key: "warned", icon: "warn", word: Text::new("Élément retiré", "Item removed") },
+                Answer::Unanswered => Status { key: "rejected", icon: "no", word: Text::new("Sans réponse", "Not answered") },
+            },
+            items: request.items.iter().filter_map(|id| name(id)).collect(),
+        });
+        let now: BTreeMap<&str, (&ItemRef, Option<usize>)> = round
+            .items
+            .iter()
+            .filter_map(|c| c.now.as_ref())
+            .map(|item| (item.id.as_str(), (item, numbers.get(item.id.as_str()).copied())))
+            .collect();
+        // What is resolved was said of the item before; the link leads to what stands in its place.
+        let before: BTreeMap<&str, (&ItemRef, Option<usize>)> = round
+            .items
+            .iter()
+            .filter_map(|c| Some((c.before.as_ref()?, c.now.as_ref())))
+            .map(|(item, now)| (item.id.as_str(), (item, now.and_then(|now| numbers.get(now.id.as_str()).copied()))))
+            .collect();
+        let removed: Vec<&ItemRef> = round.items.iter().filter(|c| c.change == Change::Removed).filter_map(|c| c.before.as_ref()).collect();
+        let unit = |id: &String| (places.get(id).copied(), line(id));
+        Self {
+            previous: round.previous_revision,
+            same_rules: round.same_rules,
+            tiles: tiles.into_iter().map(tile).collect(),
+            requests: requests.collect(),
+            resolved: drift(&round.resolved, &before),
+            new: drift(&round.new, &now),
+            still: round.still.len(),
+            removed: removed.iter().take(MAX_CHANGES).map(|item| GoneView::new(item, Change::Removed)).collect(),
+            removed_more: removed.len().saturating_sub(MAX_CHANGES),
+            provided: round.newly_provided.iter().map(unit).collect(),
+            missing: round.newly_missing.iter().map(unit).collect(),
+            units,
+        }
+    }
+}
+
+/// Findings that came or went, of one kind together, the heaviest first; remarks are left to the items.
+fn drift(findings: &[FindingRef], items: &BTreeMap<&str, (&ItemRef, Option<usize>)>) -> Vec<DriftView> {
+    let mut kinds: Vec<(Severity, DriftView)> = Vec::new();
+    for finding in findings.iter().filter(|f| f.severity > Severity::Notice) {
+        let (key, icon, _) = severity(finding.severity);
+        let code = line(finding.code.as_str());
+        let at = kinds.iter().position(|(s, k)| *s == finding.severity && k.code == code).unwrap_or_else(|| {
+            let view = DriftView { status: key, icon, code, summary: text(&finding.summary), places: Vec::new(), more: 0 };
+            kinds.push((finding.severity, view));
+            kinds.len() - 1
+        });
+        let kind = &mut kinds[at].1;
+        if kind.places.len() >= MAX_CHANGES {
+            kind.more += 1;
+            continue;
+        }
+        let item = finding.item.as_deref().and_then(|id| items.get(id));
+        kind.places.push(DriftPlace {
+            item: item.and_then(|(_, number)| *number),
+            filed: item.map(|(item, _)| place_name(&item.place)).or_else(|| finding.subject.as_deref().map(line)).unwrap_or_default(),
+            name: item.map(|(item, _)| line(&item.name)).unwrap_or_default(),
+            place: Text::new(finding.place.show(Lang::Fr), finding.place.show(Lang::En)),
+        });
+    }
+    // Stable: kinds of equal weight stay in the order of the report.
+    kinds.sort_by_key(|(severity, _)| std::cmp::Reverse(*severity));
+    kinds.into_iter().map(|(_, kind)| kind).collect()
+}
+
+/// What a severity is called, and how it is drawn.
+fn severity(severity: Severity) -> (&'static str, &'static str, Text) {
+    match severity {
+        Severity::Notice => ("notice", "info", Text::new("À noter", "Note")),
+        Severity::Warning => ("warned", "warn", Text::new("Réserve", "Warning")),
+        Severity::Fatal => ("undetermined", "unk", Text::new("Technique", "Technical")),
+        Severity::Error => ("rejected", "no", Text::new("Erreur", "Error")),
     }
 }
 
@@ -671,7 +934,11 @@ fn text(text: &Text) -> Text {
 }
 
 fn filed(item: &ItemReport) -> String {
-    match &item.filed_under {
+    place_name(&item.filed_under)
+}
+
+fn place_name(place: &FiledUnder) -> String {
+    match place {
         FiledUnder::Slot(id) | FiledUnder::Preuve(id) => line(id),
     }
 }
@@ -969,11 +1236,13 @@ fn obsolete(report: &Report) -> Option<ObsoleteView> {
     if report.obsolete_versions.is_empty() {
         return None;
     }
-    let mut columns: Vec<&String> = report.obsolete_versions.iter().flat_map(|r| r.values.keys()).collect();
-    columns.sort_unstable();
-    columns.dedup();
+    // Columns that some row fills, in the pipeline's order; what it does not know follows, under its id.
+    let filled: BTreeSet<&String> = report.obsolete_versions.iter().flat_map(|r| r.values.keys()).collect();
+    let known = report.obsolete_columns.iter().filter(|c| filled.contains(&c.id)).map(|c| (&c.id, line(&c.title)));
+    let unknown = filled.iter().filter(|id| !report.obsolete_columns.iter().any(|c| c.id == ***id));
+    let (columns, titles): (Vec<&String>, Vec<String>) = known.chain(unknown.map(|id| (*id, line(&id.replace(['-', '_'], " "))))).unzip();
     Some(ObsoleteView {
-        columns: columns.iter().map(|c| line(&c.replace(['-', '_'], " "))).collect(),
+        columns: titles,
         rows: report
             .obsolete_versions
             .iter()

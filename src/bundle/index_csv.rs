@@ -1,4 +1,4 @@
-//! `index.csv`: one row per item and one per missing proof, for people who work in a spreadsheet.
+//! `index.csv`: one row per item, one per missing proof, one per item that the revision before had, for people who work in a spreadsheet.
 //!
 //! Opens well in a French Excel: UTF-8 with a byte-order mark, `;` between cells, CRLF. No cell can be taken for a
 //! formula, whatever a vendor called a file (CWE-1236).
@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 
 use super::BundleError;
 use crate::model::report::{ItemReport, Report};
+use crate::model::rounds::Change;
 use crate::model::submission::FiledUnder;
 use crate::model::text::{Lang, display_safe};
 
 /// A spreadsheet cell holds 32,767 characters; a readable one far less.
 const MAX_CELL: usize = 2_000;
 
-const HEADER: [&str; 18] = [
+const HEADER: [&str; 19] = [
     "Chapitre",
     "Exigence",
     "Scénario",
@@ -32,7 +33,24 @@ const HEADER: [&str; 18] = [
     "Constats",
     "Corrections",
     "Remarque",
+    "Changement",
 ];
+
+/// Column « Remarque ».
+const REMARK: usize = 17;
+/// Column « Changement », empty for a first deposit.
+const CHANGE: usize = 18;
+
+/// One word, for a spreadsheet's filter.
+fn word(change: Change) -> &'static str {
+    match change {
+        Change::Unchanged => "inchangé",
+        Change::Changed => "modifié",
+        Change::Added => "ajouté",
+        Change::Moved => "déplacé",
+        Change::Removed => "retiré",
+    }
+}
 
 /// The whole file.
 ///
@@ -45,6 +63,13 @@ pub fn render(report: &Report) -> Result<Vec<u8>, BundleError> {
     let items: BTreeMap<&str, &ItemReport> = report.items.iter().map(|i| (i.id.as_str(), i)).collect();
     let chapters: BTreeMap<&str, &str> = report.chapters.iter().map(|c| (c.id.as_str(), c.title.fr.as_str())).collect();
     let mut listed = std::collections::BTreeSet::new();
+    let changes: BTreeMap<&str, Change> =
+        report.round.iter().flat_map(|r| &r.items).filter_map(|c| Some((c.now.as_ref()?.id.as_str(), c.change))).collect();
+    let row = |place: &[String; 5], item: &ItemReport| {
+        let mut cells = row(place, item);
+        cells.push(changes.get(item.id.as_str()).map(|c| word(*c)).unwrap_or_default().to_owned());
+        cells
+    };
 
     for slot in &report.slots {
         let place = [String::from("Éligibilité"), String::new(), String::new(), slot.id.clone(), slot.title.fr.clone()];
@@ -73,6 +98,17 @@ pub fn render(report: &Report) -> Result<Vec<u8>, BundleError> {
             FiledUnder::Slot(id) | FiledUnder::Preuve(id) => id.clone(),
         };
         table.write_record(row(&[String::from("Hors catalogue"), String::new(), String::new(), filed, String::new()], item))?;
+    }
+    // What the revision before held and this one does not.
+    for gone in report.round.iter().flat_map(|r| &r.items).filter(|c| c.change == Change::Removed).filter_map(|c| c.before.as_ref()) {
+        let (FiledUnder::Slot(id) | FiledUnder::Preuve(id)) = &gone.place;
+        let mut cells = vec![String::new(); HEADER.len()];
+        cells[3] = cell(id);
+        cells[5] = cell(&gone.id);
+        cells[6] = cell(&gone.name);
+        cells[REMARK] = "N'est plus dans le dossier".to_owned();
+        cells[CHANGE] = word(Change::Removed).to_owned();
+        table.write_record(cells)?;
     }
     table.flush()?;
     drop(table);
@@ -127,7 +163,7 @@ fn missing(place: &[String; 5], remark: &str) -> Vec<String> {
     let mut cells: Vec<String> = place.iter().map(|s| cell(s)).collect();
     cells.resize(HEADER.len(), String::new());
     cells[11] = "manquant".to_owned();
-    cells[HEADER.len() - 1] = cell(remark);
+    cells[REMARK] = cell(remark);
     cells
 }
 

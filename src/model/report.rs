@@ -55,6 +55,9 @@ pub struct Report {
     /// The obsolete-versions table as read; rows are column id → value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub obsolete_versions: Vec<ObsoleteRow>,
+    /// The columns of that table, in the order and with the words of the pipeline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obsolete_columns: Vec<ObsoleteColumn>,
     /// Topics of the product documentation and where they are mentioned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub documentation: Vec<TopicMention>,
@@ -218,6 +221,16 @@ pub struct SlotReport {
     /// Worst verdict of its items; absent when nothing was provided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+}
+
+/// One column of the obsolete-versions table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObsoleteColumn {
+    /// Column id, the key of [`ObsoleteRow::values`].
+    pub id: String,
+    /// The usual header of the column.
+    pub title: String,
 }
 
 /// One row of the obsolete-versions table.

@@ -2,11 +2,15 @@
 """index.html in a real browser: filters, search, language, keyboard, contrast, print, and hostile names that stay inert.
 
     cargo run --example demo_bundle -- demo.zip && unzip -q demo.zip -d demo
-    python3 tests/browser/test_index.py demo/*/        # needs selenium, chromium and chromium-driver
+    python3 tests/browser/test_index.py demo/*/ --synthetic    # needs selenium, chromium and chromium-driver
+
+Any bag with proofs, rejections and files will do; `--synthetic` adds what only the invented candidature holds (hostile
+names, a second round). `tests/it/browser.rs` runs both.
 
 GREFFIER_CHROMIUM and GREFFIER_CHROMEDRIVER name other binaries than /usr/bin's. Opened from file://, as a verifier does.
 """
 
+import json
 import os
 import sys
 import unittest
@@ -47,7 +51,7 @@ def browser():
     options.binary_location = os.environ.get("GREFFIER_CHROMIUM", "/usr/bin/chromium")
     for flag in (
         "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --window-size=1280,1000"
+        "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1280,1000"
     ).split():
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -103,6 +107,13 @@ class Page(unittest.TestCase):
         field.clear()
         field.send_keys(text, Keys.ENTER)
 
+    def reference(self):
+        """The reference of a proof that no other one mentions."""
+        return self.js(
+            "const units = [...document.querySelectorAll('.unit')];"
+            "return units.map(u => u.querySelector('h5 .ref')?.textContent).find(id => id && units.filter(u => u.textContent.includes(id)).length === 1)"
+        )
+
     def settle(self, condition, why):
         WebDriverWait(self.d, 10).until(lambda _: condition(), why)
 
@@ -113,16 +124,9 @@ class Page(unittest.TestCase):
         self.assertEqual(requests, [])
         self.assertGreater(self.total(), 200)
 
-    def test_hostile_names_are_text(self):
-        names = [e for e in self.d.find_elements(By.CSS_SELECTOR, ".i-name bdi") if "<img src=x" in e.text]
-        self.assertEqual(len(names), 1)
-        self.assertIn("</script>", names[0].text)
-        self.assertNotIn("\u202e", names[0].text)
-        self.assertNotIn("pwned", self.d.title)
-        self.assertEqual(self.js("return document.querySelectorAll('img:not([src^=\"data:image/\"])').length"), 0)
-
     def test_every_link_leads_to_a_file_of_the_bundle(self):
         links = self.js("return [...document.querySelectorAll('.i-name a')].map(a => [a.href, a.rel, a.target])")
+        self.assertEqual(self.js("return document.querySelectorAll('img:not([src^=\"data:image/\"])').length"), 0)
         self.assertGreater(len(links), 200)
         for href, rel, target in links:
             path = Path(urllib.parse.unquote(urllib.parse.urlparse(href).path))
@@ -137,7 +141,7 @@ class Page(unittest.TestCase):
         self.assertEqual(ids, [], "ids given twice")
 
     def test_filters_show_as_many_as_they_say(self):
-        for chip in self.d.find_elements(By.CSS_SELECTOR, ".chips button"):
+        for chip in self.d.find_elements(By.CSS_SELECTOR, ".chips [data-f]"):
             chip.click()
             self.assertEqual(chip.get_attribute("aria-pressed"), "true")
             self.assertEqual(self.shown(), int(chip.find_element(By.CSS_SELECTOR, ".n").text), chip.text)
@@ -145,7 +149,7 @@ class Page(unittest.TestCase):
             if status != "all":
                 others = self.js("return [...document.querySelectorAll('.unit')].filter(e => e.checkVisibility() && e.dataset.s !== arguments[0]).length", status)
                 self.assertEqual(others, 0)
-        self.assertEqual(len(self.d.find_elements(By.CSS_SELECTOR, ".chips [aria-pressed=true]")), 1)
+        self.assertEqual(len(self.d.find_elements(By.CSS_SELECTOR, ".chips [data-f][aria-pressed=true]")), 1)
 
     def test_chapters_filter_and_combine_with_the_status(self):
         Select(self.id("chapter")).select_by_value("0")
@@ -155,26 +159,21 @@ class Page(unittest.TestCase):
         self.assertLess(self.shown(), of_chapter)
         self.assertIn(str(self.shown()), self.id("shown").text)
 
-    def test_search_finds_ids_names_and_the_text_of_documents_without_accents(self):
-        self.search("INS.01.01.03")
+    def test_search_finds_one_proof_by_its_reference(self):
+        self.search(self.reference())
         self.assertEqual(self.shown(), 1)
         self.search("recapitulatif-introuvable")
         self.assertEqual(self.shown(), 0)
         self.assertTrue(self.id("none").is_displayed())
         self.id("reset").click()
         self.assertEqual(self.shown(), self.total())
-        self.search("TELESERVICE atteste")
-        self.assertTrue(0 < self.shown() < self.total())
-        marks = self.d.find_elements(By.CSS_SELECTOR, ".hit mark")
-        self.assertTrue(any(m.text == "téléservice" for m in marks))
-        # The text of documents is as hostile as their names.
-        self.assertEqual(self.js("return document.querySelectorAll('.hit b, .hit script').length"), 0)
+        self.search(self.reference())
         self.id("q").send_keys(Keys.ESCAPE)
         self.assertEqual(self.shown(), self.total())
         self.assertEqual(self.d.find_elements(By.CSS_SELECTOR, ".hit"), [])
 
     def test_typing_searches_without_enter(self):
-        self.id("q").send_keys("INS.01.01.03")
+        self.id("q").send_keys(self.reference())
         self.settle(lambda: self.shown() == 1, "search as you type")
 
     def test_language_switches_everything_and_is_kept(self):
@@ -280,10 +279,100 @@ class Page(unittest.TestCase):
         self.assertIsNone(self.js("return window.ran ?? null"))
 
 
+class Synthetic(Page):
+    """What only the invented candidature holds."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.report = json.loads((BAG / "report.json").read_text(encoding="utf-8"))
+
+    def changed(self):
+        return self.d.find_element(By.ID, "changed")
+
+    def test_hostile_names_are_text(self):
+        names = [e for e in self.d.find_elements(By.CSS_SELECTOR, ".i-name bdi") if "<img src=x" in e.text]
+        self.assertEqual(len(names), 1)
+        self.assertIn("</script>", names[0].text)
+        self.assertNotIn("\u202e", names[0].text)
+        self.assertNotIn("pwned", self.d.title)
+        self.assertEqual(self.js("return document.querySelectorAll('img:not([src^=\"data:image/\"])').length"), 0)
+
+    def test_search_reads_the_text_of_documents_without_accents(self):
+        self.search("TELESERVICE atteste")
+        self.assertTrue(0 < self.shown() < self.total())
+        marks = self.d.find_elements(By.CSS_SELECTOR, ".hit mark")
+        self.assertTrue(any(m.text == "téléservice" for m in marks))
+        # The text of documents is as hostile as their names.
+        self.assertEqual(self.js("return document.querySelectorAll('.hit b, .hit script').length"), 0)
+        self.id("q").send_keys(Keys.ESCAPE)
+        self.assertEqual(self.d.find_elements(By.CSS_SELECTOR, ".hit"), [])
+
+    def test_the_round_is_counted_as_the_report_counts_it(self):
+        counts = self.report["round"]["counts"]
+        tiles = [int(t.text) for t in self.d.find_elements(By.CSS_SELECTOR, "#revision .tile b")]
+        self.assertEqual(tiles, [counts[k] for k in ("unchanged", "changed", "added", "moved", "removed")])
+        self.assertTrue(all(tiles), "the invented round holds every kind of change")
+        self.assertIn("Depuis la révision 1", self.id("h-revision").text)
+
+    def test_every_item_says_what_became_of_it(self):
+        said = self.js("return [...document.querySelectorAll('.item')].map(e => [e.dataset.i, e.querySelector('.chg').classList[1]])")
+        place = {item["id"]: str(n) for n, item in enumerate(self.report["items"])}
+        expected = {place[c["now"]["id"]]: c["change"] for c in self.report["round"]["items"] if "now" in c}
+        self.assertEqual(dict(said), expected)
+        for gone in [c["before"]["name"] for c in self.report["round"]["items"] if "now" not in c]:
+            names = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, ".unit .gone s, #revision .gone s")]
+            self.assertEqual(len([n for n in names if n[:20] == gone[:20]]), 2, "in its place, and in the summary")
+
+    def test_requests_are_shown_with_their_answer(self):
+        words = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, "#revision .requests .badge")]
+        self.assertEqual(words, ["Élément modifié", "Sans réponse"])
+        texts = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, "#revision .requests .wording")]
+        self.assertIn("<script>", texts[0])
+        self.assertNotIn("pwned", self.d.title)
+
+    def test_resolved_and_new_findings_are_told_apart(self):
+        resolved = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, "#revision .resolved code")]
+        new = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, "#revision > .todo code")]
+        weighty = lambda list: {f["code"] for f in self.report["round"][list] if f["severity"] != "notice"}
+        self.assertEqual(set(resolved), weighty("resolved"))
+        self.assertEqual(set(new), weighty("new"))
+        self.assertIn("pdf-truncated", resolved)
+
+    def test_the_changed_filter_works_by_keyboard_and_goes_with_the_status(self):
+        self.js("arguments[0].focus()", self.changed())
+        self.d.switch_to.active_element.send_keys(Keys.SPACE)
+        self.assertEqual(self.changed().get_attribute("aria-pressed"), "true")
+        count = int(self.changed().find_element(By.CSS_SELECTOR, ".n").text)
+        self.assertEqual(self.shown(), count)
+        self.assertTrue(1 < count < self.total())
+        others = self.js("return [...document.querySelectorAll('.unit:not([data-d])')].filter(e => e.checkVisibility()).length")
+        self.assertEqual(others, 0)
+        self.assertEqual(
+            self.js("return [...document.querySelectorAll('.unit[data-d]')].filter(u => !u.querySelector('.chg:not(.unchanged), .gone')).length"), 0
+        )
+        self.d.find_element(By.CSS_SELECTOR, "[data-f=rejected]").click()
+        both = self.js("return document.querySelectorAll('.unit.rejected[data-d]').length")
+        self.assertEqual(self.shown(), both)
+        self.assertEqual(self.changed().get_attribute("aria-pressed"), "true")
+        self.d.find_element(By.CSS_SELECTOR, "[data-f=all]").click()
+        self.d.switch_to.active_element.send_keys(Keys.TAB)
+        self.js("arguments[0].focus()", self.changed())
+        self.d.switch_to.active_element.send_keys(Keys.ENTER)
+        self.assertEqual(self.changed().get_attribute("aria-pressed"), "false")
+        self.assertEqual(self.shown(), self.total())
+
+    def test_columns_have_the_words_of_the_rules_in_their_order(self):
+        heads = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, "#versions thead th")]
+        self.assertEqual(heads, ["Cellule", "Version", "Type de fin", "date fin"])
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    synthetic = "--synthetic" in sys.argv[1:]
+    arguments = [a for a in sys.argv[1:] if a != "--synthetic"]
+    if len(arguments) != 1:
         sys.exit(__doc__)
-    BAG = Path(sys.argv.pop(1))
+    BAG = Path(arguments[0])
     if not (BAG / "index.html").is_file():
         sys.exit(f"{BAG}/index.html: no such page")
-    unittest.main(verbosity=2)
+    unittest.main(argv=sys.argv[:1], defaultTest="Synthetic" if synthetic else "Page", verbosity=2)

@@ -50,6 +50,7 @@
       el, scenario, requirement,
       chapter: el.closest(".chapter"),
       status: el.dataset.s,
+      changed: "d" in el.dataset,
       own: el.textContent + " " + (head ? head.textContent : "") + " " + (title ? title.textContent : ""),
       items: all(".item", el).map((item) => ({ el: item, text: texts[item.dataset.i] || "" })),
       folded: null,
@@ -63,7 +64,7 @@
     }
   };
 
-  const state = { status: "all", chapter: "", words: [] };
+  const state = { status: "all", changed: false, chapter: "", words: [] };
   let shown = units.length;
 
   const snippet = (item, word) => {
@@ -87,7 +88,7 @@
     shown = 0;
     const open = new Set();
     for (const unit of units) {
-      let visible = (state.status === "all" || unit.status === state.status) && (state.chapter === "" || unit.chapter.dataset.c === state.chapter);
+      let visible = (state.status === "all" || unit.status === state.status) && (!state.changed || unit.changed) && (state.chapter === "" || unit.chapter.dataset.c === state.chapter);
       for (const word of visible ? state.words : []) {
         if (unit.folded.includes(word)) continue;
         const item = unit.items.find((i) => i.folded.includes(word));
@@ -112,7 +113,7 @@
       : (shown === total ? `${total} proofs and documents` : `${shown} of ${total}`);
   };
 
-  const chips = all(".chips button");
+  const chips = all(".chips [data-f]");
   const choose = (status) => {
     state.status = status;
     for (const chip of chips) chip.setAttribute("aria-pressed", String(chip.dataset.f === status));
@@ -121,6 +122,14 @@
     if (chip.querySelector(".n").textContent === "0") chip.dataset.empty = "";
     chip.addEventListener("click", () => { choose(chip.dataset.f); apply(); });
   }
+  // What changed since the revision before: only there in a second round; goes together with the status.
+  const changed = by("changed");
+  const onlyChanged = (on) => {
+    state.changed = on;
+    if (changed) changed.setAttribute("aria-pressed", String(on));
+  };
+  if (changed) changed.addEventListener("click", () => { onlyChanged(!state.changed); apply(); });
+
   const look = () => {
     state.words = fold(by("q").value).split(/\s+/).filter((w) => w !== "");
     apply();
@@ -136,6 +145,7 @@
     state.chapter = "";
     state.words = [];
     choose("all");
+    onlyChanged(false);
     apply();
   };
   by("reset").addEventListener("click", () => { reset(); by("q").focus(); });

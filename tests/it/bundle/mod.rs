@@ -320,12 +320,13 @@ fn cells_of_the_table_are_counted_and_never_formulas() {
     for row in reader.records() {
         let row = row.unwrap();
         rows += 1;
-        assert_eq!(row.len(), 18);
+        assert_eq!(row.len(), 19);
         assert!(row.iter().all(|cell| !cell.starts_with(['=', '+', '-', '@'])), "{row:?}");
     }
     let missing = report.preuves.iter().filter(|p| p.items.is_empty()).count()
         + report.slots.iter().filter(|s| s.items.is_empty() && s.required).count();
-    assert_eq!(rows, report.items.len() + missing);
+    let removed = report.round.as_ref().map_or(0, |r| r.counts.removed as usize);
+    assert_eq!(rows, report.items.len() + missing + removed);
 }
 
 #[test]
@@ -414,4 +415,48 @@ fn a_payload_beyond_four_gibibytes_streams_both_ways() {
     write(&mut report, &zeros, &Options::default(), file.as_file()).unwrap();
     let outcome = verify::verify(file.path()).unwrap();
     assert!(outcome.valid && outcome.bytes > SIZE, "{outcome:#?}");
+}
+
+#[test]
+fn the_table_says_what_became_of_every_item() {
+    let (report, _, _) = candidature();
+    let table = index_csv::render(&report).unwrap();
+    let mut reader = csv::ReaderBuilder::new().delimiter(b';').from_reader(&table[3..]);
+    let column = reader.headers().unwrap().iter().position(|h| h == "Changement").expect("the column");
+    let mut seen: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
+    for row in reader.records() {
+        *seen.entry(row.unwrap()[column].to_owned()).or_default() += 1;
+    }
+    let counts = &report.round.as_ref().expect("a second round").counts;
+    for (word, count) in [
+        ("inchangé", counts.unchanged),
+        ("modifié", counts.changed),
+        ("ajouté", counts.added),
+        ("déplacé", counts.moved),
+        ("retiré", counts.removed),
+    ] {
+        assert_eq!(seen.get(word), Some(&count), "{word}");
+        assert!(count > 0, "the invented round holds every kind of change");
+    }
+    // A missing proof has no item to speak of.
+    assert!(seen.contains_key(""), "{seen:?}");
+}
+
+#[test]
+fn a_first_deposit_speaks_of_no_round() {
+    let (mut report, _) = small();
+    report.round = None;
+    let page = html::render(&report, &html::PageOptions { previews: &Default::default(), link_base: Some("") }).unwrap();
+    assert!(!page.contains("id=\"revision\"") && !page.contains("id=\"changed\"") && !page.contains("class=\"chg"), "{page}");
+}
+
+#[test]
+fn under_other_rules_no_verdict_is_said_to_be_carried_over() {
+    let (mut report, _, _) = candidature();
+    let said = |report: &Report| {
+        html::render(report, &html::PageOptions { previews: &Default::default(), link_base: Some("") }).unwrap().contains("verdict repris")
+    };
+    assert!(said(&report));
+    report.round.as_mut().expect("a second round").same_rules = false;
+    assert!(!said(&report));
 }

@@ -10,9 +10,9 @@ use greffier::model::facts::{
 };
 use greffier::model::finding::Arg;
 use greffier::model::report::{
-    ChapterReport, ItemReport, ObsoleteRow, PipelineRef, PreuveReport, Report, SCHEMA, SlotReport, TopicMention, Totals,
+    ChapterReport, ItemReport, ObsoleteColumn, ObsoleteRow, PipelineRef, PreuveReport, Report, SCHEMA, SlotReport, TopicMention, Totals,
 };
-use greffier::model::submission::{Candidature, FiledUnder, Stage};
+use greffier::model::submission::{Candidature, ChangeRequest, FiledUnder, Stage};
 use greffier::model::{Category, Code, Facts, Finding, Format, Place, Severity, Text, Verdict};
 use sha2::{Digest, Sha256};
 
@@ -129,6 +129,7 @@ pub fn empty() -> Report {
         preuves: vec![],
         slots: vec![],
         obsolete_versions: vec![],
+        obsolete_columns: vec![],
         documentation: vec![],
         round: None,
         limitations: vec![],
@@ -263,6 +264,8 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
             ]),
         });
     }
+    let column = |id: &str, title: &str| ObsoleteColumn { id: id.into(), title: title.into() };
+    report.obsolete_columns = vec![column("version", "Version"), column("type-de-fin", "Type de fin"), column("vide", "Commentaire")];
     report.documentation.push(TopicMention {
         topic: "ins".into(),
         title: Text::new("Identité nationale de santé", "National health identity"),
@@ -287,7 +290,42 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
     totals.files = totals.items - totals.links;
     totals.preuves_expected = report.preuves.len() as u32;
     totals.preuves_provided = report.preuves.iter().filter(|p| !p.items.is_empty()).count() as u32;
+    second_round(&mut report);
     (report, memory, previews)
+}
+
+/// Makes the report that of a second revision, against an invented first one: proof 1 was another file, proof 2 had
+/// nothing, proof 3 had one file more, the file of proof 4 was filed elsewhere.
+fn second_round(report: &mut Report) {
+    let mut previous = report.clone();
+    report.revision = 2;
+    let first = |report: &Report, n: usize| report.preuves[n].items[0].clone();
+    let [one, two, three, four] = [0, 1, 2, 3].map(|n| first(report, n));
+    let before = |previous: &mut Report, id: &str, change: &dyn Fn(&mut ItemReport)| {
+        previous.items.iter_mut().filter(|i| i.id == id).for_each(change);
+    };
+    before(&mut previous, &one, &|item| {
+        item.sha256 = Some("ee".repeat(32));
+        item.verdict = Verdict::Rejected;
+        item.findings.push(finding("pdf-truncated", Category::Corrupt, Severity::Error, Place::byte(512)));
+    });
+    previous.items.retain(|i| i.id != two);
+    previous.preuves[1].items.clear();
+    let mut gone = previous.items.iter().find(|i| i.id == three).expect("the item of proof 3").clone();
+    gone.id = "retire".into();
+    gone.name = HOSTILE.replace(".png", "-ancien.png");
+    gone.sha256 = Some("dd".repeat(32));
+    gone.findings.push(finding("image-blank", Category::Quality, Severity::Warning, Place::default()));
+    previous.preuves[2].items.push(gone.id.clone());
+    previous.items.push(gone);
+    let elsewhere = previous.preuves[5].id.clone();
+    before(&mut previous, &four, &|item| item.filed_under = FiledUnder::Preuve(elsewhere.clone()));
+    let request = |n: usize, text: &str| ChangeRequest { preuve: report.preuves[n].id.clone(), text: text.into() };
+    let requests = [
+        request(0, "La capture est illisible : merci de la refaire.\n<script>document.title='pwned'</script>"),
+        request(8, "L'identité affichée n'est pas celle d'un patient de test."),
+    ];
+    report.round = Some(greffier::assess::rounds::diff(&previous, report, &requests, &|id| Some(id.to_owned())).expect("the same deposit"));
 }
 
 fn describe(item: &mut ItemReport, n: usize) {
