@@ -5,7 +5,7 @@
 //! a slash may be nested folders (`DMP/UX.10/…`) or written with `-` or `_` (`DMP-UX.10.01`). Links stand in
 //! `*.url` files (Windows Internet shortcuts) or one per line in `liens.txt`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -89,7 +89,8 @@ enum Document {
 pub fn open(path: &Path) -> Result<Opened, FolderError> {
     let unreadable = |source| FolderError::Unreadable { path: path.to_owned(), source };
     if path.metadata().map_err(unreadable)?.is_file() {
-        let root = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+        // The parent of a bare `submission.json` is the empty path, which no system call takes for the working directory.
+        let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         return Ok(Opened { root, document: Document::Submission(Box::new(read_submission(path)?)) });
     }
     let document = path.join("submission.json");
@@ -128,6 +129,11 @@ fn read_submission(path: &Path) -> Result<Submission, FolderError> {
     if submission.schema != SCHEMA {
         return Err(malformed(format!(" schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
     }
+    // Everything is told of an item by its id: two of one id would share facts, and one would hide behind the other.
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = submission.items.iter().find(|item| !ids.insert(item.id.as_str())) {
+        return Err(malformed(format!("item id `{}` stands twice", twice.id)));
+    }
     Ok(submission)
 }
 
@@ -138,7 +144,16 @@ fn read_text(path: &Path) -> Result<String, FolderError> {
     if read as u64 > MAX_DOCUMENT {
         return Err(FolderError::Malformed { path: path.to_owned(), message: format!(" larger than {MAX_DOCUMENT} bytes") });
     }
-    Ok(text)
+    // Windows editors begin a file with a byte-order mark.
+    Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
+}
+
+/// The text of a file of links, whatever its encoding: a vendor's Notepad writes Windows-1252 and UTF-16 too. `None`
+/// where it cannot be read or is too large for links: it is then an item like any other, with its own finding.
+fn read_links(path: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).ok()?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).ok()?;
+    (read as u64 <= MAX_DOCUMENT).then(|| encoding_rs::UTF_8.decode(&bytes).0.into_owned())
 }
 
 /// Line and column, from 1, of a byte offset.
@@ -150,6 +165,11 @@ pub fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 impl Opened {
+    /// The folder whose every file is taken for an item; none where a document lists the items.
+    pub fn walked(&self) -> Option<&Path> {
+        matches!(self.document, Document::Folder(_)).then_some(self.root.as_path())
+    }
+
     /// Id of the démarche, where the deposit names one.
     pub fn demarche(&self) -> Option<&str> {
         match &self.document {
@@ -169,11 +189,21 @@ impl Opened {
             Document::Folder(described) => {
                 let mut found = Vec::new();
                 walk(&self.root, &self.root, 0, &mut found)?;
-                found.sort_by(|a, b| a.0.cmp(&b.0));
+                found.sort();
                 let mut items = Vec::new();
+                let mut ids = BTreeSet::new();
                 for (relative, path) in found {
-                    items.extend(items_of(loaded, &relative, &path)?);
-                    paths.insert(relative, path);
+                    // Names that are not UTF-8 may look the same once shown: each keeps its own bytes and its own id.
+                    let object = distinct(&relative, |o| !paths.contains_key(o));
+                    for mut item in items_of(loaded, &relative, &path) {
+                        item.id = distinct(&item.id, |id| !ids.contains(id));
+                        ids.insert(item.id.clone());
+                        if let Content::File(file) = &mut item.content {
+                            file.object.clone_from(&object);
+                        }
+                        items.push(item);
+                    }
+                    paths.insert(object, path);
                 }
                 // Ids are made of file names, and reports show them.
                 crate::assess::privacy::mask_ids(&mut items, &loaded.pipeline.guards.privacy);
@@ -193,6 +223,12 @@ impl Opened {
     }
 }
 
+/// `wanted`, or the first of `wanted~2`, `wanted~3`… that is free.
+fn distinct(wanted: &str, is_free: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|n: u64| format!("{wanted}~{n}"));
+    std::iter::once(wanted.to_owned()).chain(numbered).find(|name| is_free(name)).unwrap_or_default()
+}
+
 /// Everything below `folder` that somebody deposited: (path with `/`, real path).
 fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<(String, PathBuf)>) -> Result<(), FolderError> {
     let unreadable = |source| FolderError::Unreadable { path: folder.to_owned(), source };
@@ -206,8 +242,8 @@ fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<(String, PathB
         let path = entry.path();
         // Not followed: a symbolic link is listed as an item and refused when it is opened.
         let kind = entry.file_type().map_err(unreadable)?;
-        if kind.is_dir() && depth < MAX_DEPTH {
-            walk(root, &path, depth + 1, found)?;
+        // A folder that cannot be listed is an item that cannot be read: the others are looked at all the same.
+        if kind.is_dir() && depth < MAX_DEPTH && walk(root, &path, depth + 1, found).is_ok() {
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(&path);
@@ -221,7 +257,7 @@ fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<(String, PathB
     Ok(())
 }
 
-fn items_of(loaded: &Loaded, relative: &str, path: &Path) -> Result<Vec<Item>, FolderError> {
+fn items_of(loaded: &Loaded, relative: &str, path: &Path) -> Vec<Item> {
     let mut folders: Vec<&str> = relative.split('/').collect();
     let name = folders.pop().unwrap_or(relative);
     let filed_under = filed_under(loaded, &folders);
@@ -233,16 +269,18 @@ fn items_of(loaded: &Loaded, relative: &str, path: &Path) -> Result<Vec<Item>, F
     let lower = name.to_lowercase();
     let is_file = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
     if is_file && lower.ends_with(".url") {
-        if let Some(url) = read_text(path)?.lines().find_map(shortcut_url) {
-            return Ok(vec![link(url, 0)]);
+        if let Some(url) = read_links(path).and_then(|text| text.lines().find_map(shortcut_url)) {
+            return vec![link(url, 0)];
         }
-    } else if is_file && (lower == "liens.txt" || lower == "links.txt") {
-        let text = read_text(path)?;
+    } else if is_file
+        && (lower == "liens.txt" || lower == "links.txt")
+        && let Some(text) = read_links(path)
+    {
         let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
-        return Ok(lines.into_iter().enumerate().map(|(n, url)| link(url.to_owned(), n + 1)).collect());
+        return lines.into_iter().enumerate().map(|(n, url)| link(url.to_owned(), n + 1)).collect();
     }
     let file = FileRef { object: relative.to_owned(), name: name.to_owned(), size: None, media_type: None, sha256: None };
-    Ok(vec![Item { id: relative.to_owned(), filed_under, content: Content::File(file) }])
+    vec![Item { id: relative.to_owned(), filed_under, content: Content::File(file) }]
 }
 
 /// `URL=…` of a Windows Internet shortcut.
@@ -352,6 +390,57 @@ mod tests {
         let pipe = dir.path().join("capture.png");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         assert!(matches!(open_file(&pipe, Some(dir.path()), "capture.png"), Err(SourceError::NotAFile(_))));
+    }
+
+    fn items(dir: &Path) -> (Submission, FolderSources) {
+        let loaded = crate::pipeline::load(Path::new("pipelines/lgc-vague-2.toml")).unwrap();
+        open(dir).unwrap().into_submission(&loaded).unwrap()
+    }
+
+    #[test]
+    fn links_are_read_in_the_encodings_that_notepad_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let utf16 = |s: &str| [0xFF, 0xFE].into_iter().chain(s.encode_utf16().flat_map(u16::to_le_bytes)).collect::<Vec<u8>>();
+        std::fs::write(dir.path().join("a.url"), b"[InternetShortcut]\r\nComment=\xe9t\xe9\r\nURL=https://h/a\r\n").unwrap();
+        std::fs::write(dir.path().join("b.url"), utf16("URL=https://h/b\r\n")).unwrap();
+        std::fs::write(dir.path().join("liens.txt"), "\u{FEFF}https://h/c\r\n").unwrap();
+        let (submission, _) = items(dir.path());
+        let urls: Vec<_> = submission.items.iter().map(|i| &i.content).collect();
+        let link = |url: &str| Content::Link(LinkRef { url: url.into() });
+        assert_eq!(urls, [&link("https://h/a"), &link("https://h/b"), &link("https://h/c")]);
+    }
+
+    #[test]
+    fn names_that_look_the_same_keep_their_own_bytes() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in [(&b"x\xfe.png"[..], "1"), (b"x\xff.png", "2")] {
+            // Some file systems take UTF-8 only: then there is nothing to confuse.
+            if std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(name)), bytes).is_err() {
+                return;
+            }
+        }
+        let (submission, sources) = items(dir.path());
+        let ids: BTreeSet<_> = submission.items.iter().map(|i| i.id.as_str()).collect();
+        assert_eq!(ids.len(), 2, "{ids:?}");
+        let mut seen = BTreeSet::new();
+        for item in &submission.items {
+            let Content::File(file) = &item.content else { panic!("{item:?}") };
+            assert_eq!(file.name, "x\u{FFFD}.png");
+            let mut text = String::new();
+            sources.open(&item.id, file).unwrap().read_to_string(&mut text).unwrap();
+            seen.insert(text);
+        }
+        assert_eq!(seen.len(), 2);
+    }
+
+    #[test]
+    fn a_document_that_names_an_item_twice_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let item = r#"{"id":"a","preuve":"INS.01","link":{"url":"https://h/"}}"#;
+        let text = format!(r#"{{"schema":"{SCHEMA}","demarche":"lgc-vague-2","candidature":{{}},"items":[{item},{item}]}}"#);
+        std::fs::write(dir.path().join("submission.json"), text).unwrap();
+        assert!(matches!(open(dir.path()), Err(FolderError::Malformed { message, .. }) if message.contains("`a` stands twice")));
     }
 
     #[test]

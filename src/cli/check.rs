@@ -22,6 +22,7 @@ use crate::model::Lang;
 use crate::model::gazelle::Pin;
 use crate::model::report::Report;
 use crate::model::submission::{Content, FileRef, Stage, Submission};
+use crate::model::text::display_safe;
 use crate::pipeline::ids;
 use crate::seal::{self, Seal, SealKey};
 use crate::{bundle, pipeline};
@@ -77,13 +78,23 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let opened = folder::open(&args.path)?;
     let wanted = args.pipeline.as_deref().or(opened.demarche()).unwrap_or(&config.pipelines.default);
     let loaded = pipeline::load(&find_pipeline(config, wanted)?)?;
+    let walked = opened.walked().map(Path::to_owned);
     let (mut submission, sources) = opened.into_submission(&loaded)?;
     if let Some(stage) = &args.stage {
         submission.stage = match stage.as_str() {
             "eligibility" => Stage::Eligibility,
             "dossier" => Stage::Dossier,
-            chapter => Stage::Chapter { chapter: chapter.to_owned() },
+            wanted => {
+                let Some(chapter) = loaded.pipeline.chapter(wanted) else {
+                    let known: Vec<_> = loaded.pipeline.chapters.iter().map(|c| c.id.as_str()).collect();
+                    anyhow::bail!("CHECK-UNKNOWN-STAGE: `{wanted}` is none of eligibility, dossier, {}", known.join(", "));
+                };
+                Stage::Chapter { chapter: chapter.id.clone() }
+            }
         };
+    }
+    if let Some(out) = &args.out {
+        prepare_out(out, walked.as_deref())?;
     }
     let sources = Arc::new(sources);
     let cache = args.out.as_ref().filter(|_| !args.no_cache).map(|out| FactsCache::new(out.join(".cache/facts")));
@@ -108,17 +119,38 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
         None => None,
     };
 
-    if args.json {
-        render::print_line(&serde_json::to_string_pretty(&report)?)?;
+    let shown = if args.json {
+        render::print_json(&serde_json::to_string_pretty(&report)?)
     } else if args.message {
-        render::print_line(&answer::vendor_message(&report, lang))?;
+        render::print_line(&answer::vendor_message(&report, lang))
     } else {
-        render::report(&Style::new(lang), &report, args.all)?;
-        if let Some(written) = &written {
-            render::print_line(&format!("  → {}", written.display()))?;
-        }
+        render::report(&Style::new(lang), &report, args.all).and_then(|()| match &written {
+            Some(written) => render::print_line(&format!("  → {}", display_safe(&written.to_string_lossy(), 2000))),
+            None => Ok(()),
+        })
+    };
+    match shown {
+        // Nobody reads on (`… | head`): the verdict stands all the same.
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(exit_code(report.verdict, args.strict)),
     }
-    Ok(exit_code(report.verdict, args.strict))
+}
+
+/// Learns before hours of checking, rather than after, that nothing could be written.
+fn prepare_out(out: &Path, walked: Option<&Path>) -> anyhow::Result<()> {
+    let failed = || format!("OUTPUT-UNWRITABLE: cannot write {}", out.display());
+    let existing = std::path::absolute(out).with_context(failed)?.ancestors().find_map(|a| a.canonicalize().ok());
+    if let (Some(existing), Some(walked)) = (existing, walked.and_then(|w| w.canonicalize().ok()))
+        && existing.starts_with(&walked)
+    {
+        anyhow::bail!(
+            "OUTPUT-INSIDE-DEPOSIT: {} stands inside the folder that is checked, and would be deposited by the next run",
+            out.display()
+        );
+    }
+    std::fs::create_dir_all(out).with_context(failed)?;
+    tempfile::tempfile_in(out).with_context(failed)?;
+    Ok(())
 }
 
 /// Copies of Gazelle reports kept from run to run, below `--out`.
@@ -220,8 +252,9 @@ struct Payloads<'a> {
 impl<'a> Payloads<'a> {
     fn new(report: &Report, submission: &Submission, sources: &'a FolderSources) -> Self {
         let mut files = BTreeMap::new();
+        let reports: BTreeMap<&str, _> = report.items.iter().map(|r| (r.id.as_str(), r)).collect();
         for item in &submission.items {
-            let looked = report.items.iter().find(|r| r.id == item.id);
+            let looked = reports.get(item.id.as_str());
             if let (Content::File(file), Some((Some(size), Some(sha256)))) = (&item.content, looked.map(|r| (r.size, r.sha256.clone()))) {
                 files.insert(item.id.clone(), (file.clone(), size, sha256));
             }

@@ -81,10 +81,17 @@ pub async fn run(args: InspectArgs, config: &Config, lang: Lang) -> anyhow::Resu
             Verdict::Undetermined => Severity::Fatal,
             Verdict::Rejected => Severity::Error,
         });
-        if args.json {
-            render::print_line(&serde_json::to_string(&report)?)?;
-        } else {
-            render::loose_item(&style, &path, &report)?;
+        let shown =
+            if args.json { render::print_json(&serde_json::to_string(&report)?) } else { render::loose_item(&style, &path, &report) };
+        match shown {
+            // Nobody reads on (`… | head`): what was not looked at is undetermined, never accepted.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
+                if !waiting.is_empty() || files.next().is_some() {
+                    worst.push(Severity::Fatal);
+                }
+                break;
+            }
+            shown => shown?,
         }
     }
     Ok(exit_code(Verdict::of(worst), args.strict))

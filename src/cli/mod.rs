@@ -108,7 +108,7 @@ pub async fn run() -> ExitCode {
         Colour::Always => anstream::ColorChoice::Always.write_global(),
         Colour::Never => anstream::ColorChoice::Never.write_global(),
     }
-    start_logging(&config.log, cli.common.verbose);
+    start_logging(&config.log, cli.common.verbose, cli.common.color);
     let lang = cli.common.lang.unwrap_or(config.check.lang);
     let ended = match cli.command {
         Command::Check(args) => check::run(args, &config, lang).await,
@@ -139,7 +139,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn start_logging(config: &LogConfig, verbose: u8) {
+fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {
     use tracing_subscriber::EnvFilter;
     let filter = match verbose {
         0 => config.filter.clone(),
@@ -147,7 +147,12 @@ fn start_logging(config: &LogConfig, verbose: u8) {
         _ => "debug".into(),
     };
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let coloured = match colour {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto => std::io::IsTerminal::is_terminal(&std::io::stderr()),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(coloured);
     // Only fails when a logger is installed already, which nothing before this does.
     let _ = match config.format {
         LogFormat::Text => builder.try_init(),

@@ -1,6 +1,7 @@
 //! What a person reads in a terminal. Every name shown here is untrusted and made safe.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::model::facts::{Detail, Facts};
 use crate::model::gazelle::GazelleFacts;
 use crate::model::report::{ItemReport, Report};
-use crate::model::text::display_safe;
+use crate::model::text::{display_safe, is_unsafe_to_show};
 use crate::model::{Finding, Lang, Severity, Text, Verdict, messages};
 
 /// Findings of one code shown in full; the rest is named on one line.
@@ -79,6 +80,28 @@ fn paint(style: Ansi, text: &str) -> String {
 /// Standard output is closed.
 pub fn print_line(line: &str) -> io::Result<()> {
     writeln!(anstream::stdout().lock(), "{line}")
+}
+
+/// One JSON text on standard output. JSON leaves DEL, C1 controls and bidirectional overrides as they are, and a
+/// terminal obeys them: they are written as the escapes that any reader takes for the same.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn print_json(json: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", terminal_safe_json(json))
+}
+
+/// Outside strings, JSON has no such character but line ends, and inside it an escape means the same.
+fn terminal_safe_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_unsafe_to_show(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// One loose file: what it is, then what is wrong with it.
@@ -365,5 +388,19 @@ fn sentence(style: &Style, report: &Report) -> String {
             missing,
             report.totals.preuves_expected
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_shown_in_a_terminal_commands_nothing_and_says_the_same() {
+        let hostile = "a\u{1b}[31m\u{9b}31m\u{7f}\u{202e}gnp\u{2028}é\n";
+        let value = serde_json::json!({ "name": hostile });
+        let shown = terminal_safe_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!shown.chars().any(|c| c != '\n' && is_unsafe_to_show(c)), "{shown:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
     }
 }
