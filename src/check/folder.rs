@@ -316,7 +316,8 @@ impl FolderSources {
         }
         let path = Path::new(object);
         let inside = path.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        if object.is_empty() || !inside {
+        let names_something = path.components().any(|c| matches!(c, Component::Normal(_)));
+        if !names_something || !inside {
             return Err(SourceError::NotAFile(object.to_owned()));
         }
         Ok(self.root.join(path))

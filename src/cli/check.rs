@@ -20,8 +20,8 @@ use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
 use crate::model::Lang;
 use crate::model::gazelle::Pin;
 use crate::model::report::Report;
-use crate::model::text::display_safe;
 use crate::model::submission::{Content, FileRef, Stage, Submission};
+use crate::model::text::display_safe;
 use crate::{bundle, pipeline};
 
 /// Options of `check`.

@@ -81,11 +81,8 @@ pub async fn run(args: InspectArgs, config: &Config, lang: Lang) -> anyhow::Resu
             Verdict::Undetermined => Severity::Fatal,
             Verdict::Rejected => Severity::Error,
         });
-        let shown = if args.json {
-            render::print_json(&serde_json::to_string(&report)?)
-        } else {
-            render::loose_item(&style, &path, &report)
-        };
+        let shown =
+            if args.json { render::print_json(&serde_json::to_string(&report)?) } else { render::loose_item(&style, &path, &report) };
         match shown {
             // Nobody reads on (`… | head`): what was not looked at is undetermined, never accepted.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {
