@@ -3,12 +3,15 @@
 //! Goals:
 //! 1. A real patient's number is caught wherever a file shows text, and the finding says where, masked: the number
 //!    itself is written nowhere, neither in a finding nor, after [`redact_report`], anywhere else in the report.
+//!    The share keys of Gazelle links, which open a report to whoever holds them, are masked alike ([`share_keys`]).
 //! 2. A number is told by its structure and its key, not by its length: OIDs, cards, IBANs, SIRETs, telephones,
 //!    barcodes and timestamps are left alone. What the key does not confirm needs a word beside it (« NIR », « INS »).
 //! 3. Test identities, which every honest proof is full of, are told apart and only noted.
 //!
 //! Structure: décret n° 82-103 du 22 janvier 1982, article 4 (INSEE): sex, year, month, place of birth (département
 //! and commune, or 99 and the country), order, and a key that makes the whole divisible by 97.
+
+mod share_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -243,6 +246,13 @@ fn redact_cells(sheet: &mut SheetFacts, policy: &PrivacyPolicy) {
             },
         };
     }
+    for (_, _, value) in &mut sheet.values {
+        if let CellValue::Text(text) = value
+            && let Some(masked) = share_keys::masked(text)
+        {
+            *text = masked;
+        }
+    }
 }
 
 fn mask_in_place(text: &mut String, context: &str, policy: &PrivacyPolicy) {
@@ -253,7 +263,8 @@ fn mask_in_place(text: &mut String, context: &str, policy: &PrivacyPolicy) {
 
 fn masked_in_context(text: &str, context: &str, policy: &PrivacyPolicy) -> Option<String> {
     let hits = scan(text, context, policy);
-    hits.iter().any(|h| !h.is_test).then(|| replaced(text, &hits))
+    let masked = hits.iter().any(|h| !h.is_test).then(|| replaced(text, &hits));
+    share_keys::masked(masked.as_deref().unwrap_or(text)).or(masked)
 }
 
 fn replaced(text: &str, hits: &[Hit]) -> String {

@@ -257,7 +257,7 @@ impl Examiner {
         };
         let mut looked = Examined { sha256: Some(digest.sha256.clone()), size: Some(digest.size), ..Examined::default() };
         if let Some(cache) = &self.cache
-            && let Some(facts) = cache.get(&digest.sha256, self.sandbox.limits())
+            && let Some(facts) = cache.get(&digest.sha256, self.sandbox.limits()).filter(|facts| facts.size == digest.size)
         {
             looked.facts = Some(facts);
             return looked;

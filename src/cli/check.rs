@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
-use crate::assess::{answer, rounds};
+use crate::assess::{answer, privacy, rounds};
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::{self, FolderSources};
 use crate::check::links::Links;
@@ -21,7 +21,7 @@ use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
 use crate::model::Lang;
 use crate::model::gazelle::Pin;
 use crate::model::report::Report;
-use crate::model::submission::{Content, FileRef, Stage, Submission};
+use crate::model::submission::{ChangeRequest, Content, FileRef, Stage, Submission};
 use crate::model::text::display_safe;
 use crate::pipeline::ids;
 use crate::seal::{self, Seal, SealKey};
@@ -109,7 +109,14 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let Checked { mut report, pins } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
     if let Some(previous) = &previous {
-        rounds::attach(&mut report, previous, &submission.requests, &ids::canonical, &loaded.pipeline.severities)?;
+        // A verifier's words may quote a patient's number: masked like everything else that is shown.
+        let policy = &loaded.pipeline.guards.privacy;
+        let masked = |r: &ChangeRequest| ChangeRequest {
+            text: privacy::masked_text(&r.text, policy).unwrap_or_else(|| r.text.clone()),
+            ..r.clone()
+        };
+        let requests: Vec<_> = submission.requests.iter().map(masked).collect();
+        rounds::attach(&mut report, previous, &requests, &ids::canonical, &loaded.pipeline.severities)?;
     }
     let written = match &args.out {
         Some(out) => {

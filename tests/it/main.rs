@@ -3,6 +3,7 @@
 mod browser;
 mod bundle;
 mod check;
+mod deposit;
 mod docs;
 mod gazelle;
 mod hostile;
