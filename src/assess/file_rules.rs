@@ -140,6 +140,20 @@ fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
     out.push(signal.arg("extension", extension.as_str()).arg("format", format.label()).arg("usual", format.extensions()[0]));
 }
 
+/// The facts with the format that the name settles. Bytes cannot tell a table of one column from lines of text, nor regular
+/// lines of a log from a table: between these two, whose readers are the same, what the sender called it is what it is.
+pub fn as_named(facts: Option<Facts>, name: &str) -> Option<Facts> {
+    let texts = [Format::Txt, Format::Csv];
+    let mut facts = facts?;
+    if facts.format.is_some_and(|f| texts.contains(&f))
+        && let Some(extension) = extension_of(name)
+        && let Some(named) = texts.into_iter().find(|f| f.extensions()[0] == extension)
+    {
+        facts.format = Some(named);
+    }
+    Some(facts)
+}
+
 /// Every reader takes one for the other: the difference is a matter of taste.
 fn are_interchangeable(promised: Format, found: Format) -> bool {
     let texts = [Format::Txt, Format::Csv];
@@ -258,6 +272,17 @@ mod tests {
         assert_eq!(codes(&named("a.jpg"), &a(Format::Png, 1), None), ["file-extension-sibling"]);
         assert!(codes(&named("a.JPEG"), &a(Format::Jpeg, 1), None).is_empty());
         assert!(codes(&named("a.csv"), &a(Format::Txt, 1), None).is_empty());
+    }
+
+    #[test]
+    fn the_name_settles_text_against_table_and_nothing_else() {
+        let named = |format, name| as_named(a(format, 1).facts, name).and_then(|f| f.format);
+        assert_eq!(named(Format::Txt, "une colonne.CSV"), Some(Format::Csv));
+        assert_eq!(named(Format::Csv, "journal.txt"), Some(Format::Txt));
+        assert_eq!(named(Format::Csv, "table.log"), Some(Format::Csv));
+        assert_eq!(named(Format::Html, "page.csv"), Some(Format::Html));
+        assert_eq!(named(Format::Txt, "a.pdf"), Some(Format::Txt));
+        assert_eq!(as_named(None, "a.csv"), None);
     }
 
     #[test]

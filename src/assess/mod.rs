@@ -172,6 +172,7 @@ fn judge_item(
     if let Some(facts) = &looked.facts {
         findings.extend(policy::findings_of_facts(facts, expected.severities()));
     }
+    let facts = file_rules::as_named(looked.facts.clone(), &name);
     ItemReport {
         id: item.id.clone(),
         filed_under,
@@ -183,7 +184,7 @@ fn judge_item(
         findings,
         path: None,
         withheld: None,
-        facts: looked.facts.clone(),
+        facts,
         gazelle: looked.gazelle.clone(),
     }
 }
@@ -217,7 +218,7 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         findings,
         path: None,
         withheld: None,
-        facts: looked.facts.clone(),
+        facts: file_rules::as_named(looked.facts.clone(), name),
         gazelle: None,
     };
     privacy::redact_item(&mut item, &private);

@@ -246,6 +246,11 @@ fn table(blank: bool, head: &str, complete: bool) -> Option<Told> {
     if blank {
         return None;
     }
+    // Excel's own first line says which delimiter follows.
+    let first = head.trim_start_matches('\u{FEFF}').lines().next().unwrap_or_default().trim_matches('"');
+    if let Some(delimiter @ ("\t" | ";" | "," | "|" | ":")) = first.strip_prefix("sep=") {
+        return Some(Told::new(Format::Csv, format!("a first line that says sep={}", delimiter.escape_default())));
+    }
     [('\t', "tab"), (';', "semicolon"), (',', "comma"), ('|', "pipe")]
         .into_iter()
         .filter_map(|(delimiter, name)| Some((regularity(head, delimiter, complete)?, name)))
@@ -349,6 +354,13 @@ mod tests {
         assert_eq!(format("prix;taux\n1,5;2,5\n3,5;4,5\n"), Some(Format::Csv));
         assert_eq!(format("\"un; deux\";x\n\"a\nb\";y\n"), Some(Format::Csv), "delimiters and line ends inside quotes are content");
         assert_eq!(tell("prix;taux\n1,5;2,5\n3,5;4,5\n".as_bytes()).unwrap().basis, "2 columns by semicolon");
+    }
+
+    #[test]
+    fn the_delimiter_line_of_excel_makes_a_table() {
+        assert_eq!(format("sep=;\r\na;b\r\n"), Some(Format::Csv));
+        assert_eq!(format("\"sep=,\"\nseul\n"), Some(Format::Csv));
+        assert_ne!(format("sep=oui\nreste du texte\n"), Some(Format::Csv));
     }
 
     #[test]

@@ -238,6 +238,15 @@ impl Walk {
                 let kind = String::from_utf8_lossy(kind).into_owned();
                 facts.push(Signal::new("pdf-action-remote").at(place.clone()).arg("action", kind).arg("target", target));
             }
+            // A link is ordinary, unless its « address » is a script (ISO 32000-1 §12.6.4.7 allows any URI).
+            b"URI" => {
+                let target = file.entry(dict, "URI", budget)?;
+                let target = text_string(target.string().unwrap_or_default());
+                if is_script(&target) {
+                    let preview: String = crate::inspect::fold_whitespace(&target).chars().take(SCRIPT_PREVIEW).collect();
+                    facts.push(Signal::new("pdf-javascript").at(place.clone()).arg("script", preview));
+                }
+            }
             b"Rendition" | b"Movie" | b"Sound" | b"RichMediaExecute" | b"GoTo3DView" if !dict.is("Type", "StructElem") => {
                 let kind = String::from_utf8_lossy(kind).into_owned();
                 facts.push(Signal::new("pdf-rich-media").at(place.clone()).arg("kind", kind));
@@ -301,6 +310,12 @@ impl Walk {
         self.found.signatures.push((SignatureFacts { sub_filter, name, date, covers_whole_file: false }, end));
         Ok(())
     }
+}
+
+/// Whether an address is a script. Readers skip white space and controls in a scheme (WHATWG URL §4.4).
+fn is_script(address: &str) -> bool {
+    let scheme: String = address.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(11).collect();
+    scheme.eq_ignore_ascii_case("javascript:") || scheme.get(..9).is_some_and(|s| s.eq_ignore_ascii_case("vbscript:"))
 }
 
 /// Links are ordinary; a link that the reader follows by itself is not.

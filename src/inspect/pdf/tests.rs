@@ -366,6 +366,8 @@ fn launch_and_remote_actions_are_told_with_their_page_and_links_are_not() {
     assert_eq!(codes(&file("/S /GoToR /F (autre.pdf) /D [0 /Fit]").finish()), ["pdf-action-remote"]);
     assert_eq!(codes(&file("/S /SubmitForm /F << /FS /URL /F (https://exemple.fr) >>").finish()), ["pdf-action-remote"]);
     assert!(codes(&file("/S /URI /URI (https://esante.gouv.fr)").finish()).is_empty());
+    assert_eq!(codes(&file("/S /URI /URI (Java\\nScript:app.alert\\(1\\))").finish()), ["pdf-javascript"]);
+    assert!(codes(&file("/S /URI /URI (https://exemple.fr/javascript:)").finish()).is_empty());
     let open = Builder::document("/OpenAction << /S /URI /URI (https://exemple.fr) >>", "", "x");
     assert_eq!(codes(&open.finish()), ["pdf-action-remote"]);
 }
