@@ -66,10 +66,11 @@ pub fn signals(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRu
         );
     }
     if let Some(facts) = &looked.facts {
-        extension(declared.name, facts, &mut out);
-        media_type(declared, facts, &mut out);
-        if let Some(rules) = rules {
-            accepted(facts, rules, &mut out);
+        let format = facts.format.map(|format| named_format(format, declared.name));
+        extension(declared.name, format, facts, &mut out);
+        media_type(declared, format, &mut out);
+        if let (Some(rules), Some(format)) = (rules, format) {
+            accepted(format, facts, rules, &mut out);
         }
     }
     out
@@ -109,9 +110,9 @@ fn is_dangerous(extension: &str) -> bool {
         )
 }
 
-fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
+fn extension(name: &str, format: Option<Format>, facts: &Facts, out: &mut Vec<Signal>) {
     let Some(extension) = extension_of(name) else { return };
-    let Some(format) = facts.format else {
+    let Some(format) = format else {
         // Zeros, noise, a header overwritten: the name is all that is left of the document.
         let promised = Format::from_extension(&extension).any(|f| f.family() != Family::Other);
         if promised && facts.size > 0 && facts.has("file-unknown-format") {
@@ -140,18 +141,22 @@ fn extension(name: &str, facts: &Facts, out: &mut Vec<Signal>) {
     out.push(signal.arg("extension", extension.as_str()).arg("format", format.label()).arg("usual", format.extensions()[0]));
 }
 
-/// The facts with the format that the name settles. Bytes cannot tell a table of one column from lines of text, nor regular
-/// lines of a log from a table: between these two, whose readers are the same, what the sender called it is what it is.
+/// The facts with the format that the name settles (see [`named_format`]).
 pub fn as_named(facts: Option<Facts>, name: &str) -> Option<Facts> {
-    let texts = [Format::Txt, Format::Csv];
     let mut facts = facts?;
-    if facts.format.is_some_and(|f| texts.contains(&f))
-        && let Some(extension) = extension_of(name)
-        && let Some(named) = texts.into_iter().find(|f| f.extensions()[0] == extension)
-    {
-        facts.format = Some(named);
-    }
+    facts.format = facts.format.map(|format| named_format(format, name));
     Some(facts)
+}
+
+/// Bytes cannot tell a table of one column from lines of text, nor regular lines of a log from a table: between these two,
+/// whose readers are the same, what the sender called it is what it is. A message or a trace in XML or JSON that is named
+/// `.txt` opens as text and is text.
+fn named_format(format: Format, name: &str) -> Format {
+    match (format, extension_of(name).as_deref()) {
+        (Format::Txt, Some("csv")) => Format::Csv,
+        (Format::Csv | Format::Xml | Format::Json, Some("txt")) => Format::Txt,
+        _ => format,
+    }
 }
 
 /// Every reader takes one for the other: the difference is a matter of taste.
@@ -168,8 +173,8 @@ fn are_siblings(promised: Format, found: Format) -> bool {
         || (base_media.contains(&promised) && base_media.contains(&found))
 }
 
-fn media_type(declared: &Declared<'_>, facts: &Facts, out: &mut Vec<Signal>) {
-    let (Some(said), Some(format)) = (declared.media_type, facts.format) else { return };
+fn media_type(declared: &Declared<'_>, format: Option<Format>, out: &mut Vec<Signal>) {
+    let (Some(said), Some(format)) = (declared.media_type, format) else { return };
     let said = said.split(';').next().unwrap_or(said).trim().to_ascii_lowercase();
     // What browsers send when they do not know says nothing.
     if matches!(said.as_str(), "" | "application/octet-stream" | "binary/octet-stream" | "application/x-download") {
@@ -186,8 +191,7 @@ fn media_type(declared: &Declared<'_>, facts: &Facts, out: &mut Vec<Signal>) {
     out.push(Signal::new("file-media-type-mismatch").arg("declared", said).arg("format", format.label()));
 }
 
-fn accepted(facts: &Facts, rules: &FileRules<'_>, out: &mut Vec<Signal>) {
-    let Some(format) = facts.format else { return };
+fn accepted(format: Format, facts: &Facts, rules: &FileRules<'_>, out: &mut Vec<Signal>) {
     if format == Format::OoxmlEncrypted {
         // What is inside cannot be told; « encrypted » says what to do.
         return;
@@ -281,6 +285,8 @@ mod tests {
         assert_eq!(named(Format::Csv, "journal.txt"), Some(Format::Txt));
         assert_eq!(named(Format::Csv, "table.log"), Some(Format::Csv));
         assert_eq!(named(Format::Html, "page.csv"), Some(Format::Html));
+        assert_eq!(named(Format::Xml, "trace.txt"), Some(Format::Txt));
+        assert_eq!(named(Format::Html, "page.txt"), Some(Format::Html));
         assert_eq!(named(Format::Txt, "a.pdf"), Some(Format::Txt));
         assert_eq!(as_named(None, "a.csv"), None);
     }

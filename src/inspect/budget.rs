@@ -36,7 +36,7 @@ impl Default for Limits {
             max_cpu_ms: 7_000,
             max_text_chars: 1_000_000,
             max_cells: 100_000,
-            max_pixels: 64_000_000,
+            max_pixels: 120_000_000,
         }
     }
 }

@@ -213,7 +213,12 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
                     member.facts = Some(Box::new(nothing));
                 } else if !entry.is_symlink() {
                     ctx.depth += 1;
-                    member.facts = Some(Box::new(super::inspect(&content, ctx)));
+                    let mut inner = super::inspect(&content, ctx);
+                    // Data beside a document is ordinary in an archive; deposited alone it would prove nothing.
+                    for signal in inner.signals.iter_mut().filter(|s| s.code.as_str() == "file-unknown-format") {
+                        *signal = Signal { args: std::mem::take(&mut signal.args), ..Signal::new("zip-member-unknown-format") };
+                    }
+                    member.facts = Some(Box::new(inner));
                     ctx.depth -= 1;
                 }
             }

@@ -112,7 +112,8 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
                     .at(Place { byte: Some(record.at as u64), ..Place::part(name) })
                     .arg("target", "DConn"),
             ),
-            UNKNOWN_FROM.. => {
+            // An empty one is what LibreOffice leaves behind a chart (0xFFFF): readers step over it.
+            UNKNOWN_FROM.. if !record.data.is_empty() => {
                 damaged_stream(facts, name, "record type", record.at);
                 return Ok(false);
             }
@@ -158,7 +159,7 @@ fn walk_sheet(bytes: &[u8], position: usize, ctx: &mut Context) -> Result<Result
         }
         let Some(record) = record(bytes, at) else { return Ok(Err("EOF")) };
         at += 4 + record.data.len();
-        if record.id >= UNKNOWN_FROM {
+        if record.id >= UNKNOWN_FROM && !record.data.is_empty() {
             return Ok(Err("record type"));
         }
         if record.id == EOF {
