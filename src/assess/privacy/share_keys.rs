@@ -44,7 +44,7 @@ fn value_length(bytes: &[u8]) -> usize {
             b'%' => !["%26", "%22", "%20", "%23"].iter().any(|e| starts_with(&bytes[end..], e.as_bytes())),
             b'.' => {
                 let rest = &bytes[end + 1..];
-                !rest.is_empty() && !(rest.len() <= 5 && rest.iter().all(u8::is_ascii_alphanumeric))
+                !(rest.is_empty() || rest.len() <= 5 && rest.iter().all(u8::is_ascii_alphanumeric))
             }
             _ => byte.is_ascii_alphanumeric() || b"-_~+/=".contains(byte),
         };
