@@ -130,11 +130,13 @@
   };
   if (changed) changed.addEventListener("click", () => { onlyChanged(!state.changed); apply(); });
 
+  let timer = 0;
+  // Whatever asked first, a pending look has nothing left to do: twice would draw the marks anew under the reader.
   const look = () => {
+    clearTimeout(timer);
     state.words = fold(by("q").value).split(/\s+/).filter((w) => w !== "");
     apply();
   };
-  let timer = 0;
   by("q").addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 120); });
   by("q").addEventListener("keydown", (event) => { if (event.key === "Escape") { by("q").value = ""; look(); } });
   by("chapter").addEventListener("change", () => { state.chapter = by("chapter").value; apply(); });
