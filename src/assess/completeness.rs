@@ -90,19 +90,9 @@ impl<'a> Expected<'a> {
 
     /// What is accepted there; `None` for a place that does not exist.
     pub fn file_rules(&self, filed: &FiledUnder) -> Option<FileRules<'a>> {
-        let pipeline = &self.loaded.pipeline;
         match filed {
-            FiledUnder::Slot(_) => {
-                let slot = self.slot(filed)?;
-                Some(slot_rules(self.loaded, slot)?)
-            }
-            FiledUnder::Preuve(_) => Some(FileRules {
-                max_size: pipeline.preuves.max_size,
-                bytes_per_mo: pipeline.bytes_per_mo,
-                formats: pipeline.format_set(&pipeline.preuves.formats)?,
-                overflow: None,
-                members_follow: false,
-            }),
+            FiledUnder::Slot(_) => slot_rules(self.loaded, self.slot(filed)?),
+            FiledUnder::Preuve(_) => preuve_rules(self.loaded),
         }
     }
 
@@ -236,15 +226,15 @@ impl<'a> Expected<'a> {
     }
 
     /// « 81/81 » by chapter.
-    pub fn chapter_reports(&self, preuves: &[PreuveReport], _items: &[ItemReport]) -> Vec<ChapterReport> {
+    pub fn chapter_reports(&self, preuves: &[PreuveReport]) -> Vec<ChapterReport> {
         let known = self.loaded.pipeline.chapters.iter().map(|c| (c.id.clone(), c.title.clone()));
-        let mut unknown: BTreeMap<String, Text> = preuves
+        let unknown: BTreeMap<String, Text> = preuves
             .iter()
             .filter(|p| self.loaded.pipeline.chapter(&p.chapter).is_none())
             .map(|p| (p.chapter.clone(), Text::new(p.chapter.clone(), p.chapter.clone())))
             .collect();
         known
-            .chain(std::mem::take(&mut unknown))
+            .chain(unknown)
             .filter_map(|(id, title)| {
                 let here: Vec<_> = preuves.iter().filter(|p| p.chapter == id).collect();
                 let with = |v: Verdict| count(here.iter().filter(|p| p.verdict == Some(v)).count());
@@ -280,6 +270,18 @@ impl<'a> Expected<'a> {
             })
             .collect()
     }
+}
+
+/// What every proof accepts; `None` when the pipeline names a format set that does not exist (refused at load).
+pub fn preuve_rules(loaded: &Loaded) -> Option<FileRules<'_>> {
+    let pipeline = &loaded.pipeline;
+    Some(FileRules {
+        max_size: pipeline.preuves.max_size,
+        bytes_per_mo: pipeline.bytes_per_mo,
+        formats: pipeline.format_set(&pipeline.preuves.formats)?,
+        overflow: None,
+        members_follow: false,
+    })
 }
 
 /// What a slot accepts; `None` when it names a format set that does not exist (refused at load).

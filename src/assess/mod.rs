@@ -114,7 +114,7 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
         submitted_at: submission.submitted_at.clone(),
         verdict,
         findings,
-        chapters: expected.chapter_reports(&preuves, &items),
+        chapters: expected.chapter_reports(&preuves),
         slots: expected.slot_reports(&items),
         preuves,
         obsolete_versions: reading.obsolete_versions,

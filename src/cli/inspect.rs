@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
-use crate::assess::completeness::slot_rules;
+use crate::assess::completeness::{preuve_rules, slot_rules};
 use crate::assess::file_rules::FileRules;
 use crate::assess::policy::Severities;
 use crate::check::Examiner;
@@ -120,17 +120,10 @@ async fn inspect_one(
 }
 
 fn rules_of<'a>(loaded: &'a Loaded, slot: &str) -> Option<FileRules<'a>> {
-    let pipeline = &loaded.pipeline;
     if slot == "preuve" {
-        return Some(FileRules {
-            max_size: pipeline.preuves.max_size,
-            bytes_per_mo: pipeline.bytes_per_mo,
-            formats: pipeline.format_set(&pipeline.preuves.formats)?,
-            overflow: None,
-            members_follow: false,
-        });
+        return preuve_rules(loaded);
     }
-    slot_rules(loaded, pipeline.slot(slot)?)
+    slot_rules(loaded, loaded.pipeline.slot(slot)?)
 }
 
 /// Files as given; folders replaced by the files below them, in name order.
