@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::antivirus::AntivirusConfig;
 use crate::check::folder::position;
 use crate::gazelle::GazelleConfig;
 use crate::inspect::Limits;
 use crate::model::Lang;
+use crate::queue::config::QueueConfig;
 use crate::sandbox::SandboxConfig;
+use crate::store::config::StoreConfig;
+use crate::worker::config::WorkerConfig;
 
 /// All settings.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What one item may cost.
@@ -28,10 +32,38 @@ pub struct Config {
     pub check: CheckConfig,
     /// How Gazelle reports are fetched.
     pub gazelle: GazelleConfig,
+    /// Who scans for malware.
+    pub antivirus: AntivirusConfig,
+    /// Where jobs wait.
+    pub queue: QueueConfig,
+    /// Where uploads are found.
+    pub staging: StoreConfig,
+    /// Where what was received is kept, and what was made of it.
+    pub vault: StoreConfig,
+    /// How a worker works.
+    pub worker: WorkerConfig,
     /// Where pipelines are.
     pub pipelines: PipelinesConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            inspect: Limits::default(),
+            sandbox: SandboxConfig::default(),
+            check: CheckConfig::default(),
+            gazelle: GazelleConfig::default(),
+            antivirus: AntivirusConfig::default(),
+            queue: QueueConfig::default(),
+            staging: StoreConfig::directory("greffier-data/staging"),
+            vault: StoreConfig::directory("greffier-data/vault"),
+            worker: WorkerConfig::default(),
+            pipelines: PipelinesConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
 }
 
 /// How submissions are checked. Configuration `[check]`.
@@ -180,6 +212,10 @@ impl Config {
         if self.sandbox.cpu_seconds > self.sandbox.wall_seconds {
             return refuse("sandbox.wall_seconds must be at least sandbox.cpu_seconds".into());
         }
+        self.queue.check().map_err(ConfigError::Contradiction)?;
+        self.staging.check("staging").map_err(ConfigError::Contradiction)?;
+        self.vault.check("vault").map_err(ConfigError::Contradiction)?;
+        self.worker.check(&self.queue).map_err(ConfigError::Contradiction)?;
         self.gazelle.check().map_err(ConfigError::Contradiction)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Start with `ARCHITECTURE.md`; rooms are listed there in the direction data flows.
 
+pub mod antivirus;
 pub mod assess;
 pub mod bundle;
 pub mod check;
@@ -12,6 +13,9 @@ pub mod identify;
 pub mod inspect;
 pub mod model;
 pub mod pipeline;
+pub mod queue;
 pub mod sandbox;
 pub mod seal;
+pub mod store;
 pub mod tls;
+pub mod worker;

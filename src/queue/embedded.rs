@@ -1,0 +1,1 @@
+//! One file on disk as a queue.

@@ -1,0 +1,3 @@
+//! The loop that joins queue, store, check and bundle.
+
+pub mod config;
