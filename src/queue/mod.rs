@@ -14,6 +14,7 @@
 pub mod amqp;
 pub mod config;
 pub mod embedded;
+pub mod observed;
 
 use std::time::Duration;
 

@@ -12,6 +12,7 @@
 pub mod config;
 pub mod directory;
 pub mod key;
+pub mod observed;
 pub mod s3;
 
 use std::path::{Path, PathBuf};

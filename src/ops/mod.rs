@@ -1,0 +1,3 @@
+//! What those who run the fleet see of it: metrics, health, and the console.
+
+pub mod metrics;
