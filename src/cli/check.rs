@@ -11,11 +11,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
-use crate::assess::{answer, privacy, rounds};
+use crate::assess::{Examined, answer, privacy, rounds};
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::{self, FolderSources};
 use crate::check::links::Links;
-use crate::check::{Checked, Examiner, Progress, Sources as _};
+use crate::check::{Checked, Examiner, Progress};
 use crate::config::Config;
 use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
 use crate::model::Lang;
@@ -275,7 +275,7 @@ impl bundle::PayloadSource for Payloads<'_> {
         let Some((file, size, sha256)) = self.files.get(item) else {
             return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "no bytes were received for this item"));
         };
-        let open = self.sources.open(item, file).map_err(std::io::Error::other)?;
+        let open = self.sources.open_now(file).map_err(std::io::Error::other)?;
         Ok(bundle::Payload { reader: Box::new(open), size: *size, sha256: sha256.clone() })
     }
 }
@@ -303,7 +303,7 @@ impl Bar {
 }
 
 impl Progress for Bar {
-    fn item_done(&self, _item: &str, done: usize, _total: usize) {
+    fn item_done(&self, _item: &str, _looked: &Examined, done: usize, _total: usize) {
         self.bar.set_position(done as u64);
     }
 }

@@ -11,9 +11,9 @@ use super::{exit_code, find_pipeline, start_sandbox};
 use crate::assess::completeness::{preuve_rules, slot_rules};
 use crate::assess::file_rules::FileRules;
 use crate::assess::policy::Severities;
-use crate::check::Examiner;
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::open_file;
+use crate::check::{Examiner, Source};
 use crate::config::Config;
 use crate::model::{Lang, Severity, Verdict};
 use crate::pipeline::{self, Loaded};
@@ -110,8 +110,8 @@ async fn inspect_one(
         _ => None,
     };
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), std::ffi::OsStr::to_string_lossy).into_owned();
-    let file = open_file(&path, None, &path.to_string_lossy());
-    let mut report = examiner.inspect_loose(&name, file, rules.as_ref(), severities).await;
+    let source = open_file(&path, None, &path.to_string_lossy()).map(|file| Source { file, digest: None });
+    let mut report = examiner.inspect_loose(&name, source, rules.as_ref(), severities).await;
     report.id = path.to_string_lossy().into_owned();
     if let Some(slot) = slot {
         report.filed_under = crate::model::submission::FiledUnder::Slot(slot.to_string());
