@@ -22,6 +22,7 @@ use crate::queue::config::QueueKind;
 use crate::queue::observed::ObservedQueue;
 use crate::queue::{self, Queue};
 use crate::seal::SealKey;
+use crate::store::config::{StoreConfig, StoreKind};
 use crate::store::observed::ObservedStore;
 use crate::store::{self, Store};
 use crate::worker::read::Pipelines;
@@ -45,6 +46,9 @@ impl Edges {
     /// Opens them; nothing is tried yet.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         crate::tls::install_tls_provider();
+        for store in [&config.staging, &config.vault] {
+            make_folder(store)?;
+        }
         Ok(Self {
             queue: queue::open(&config.queue).await?,
             staging: store::open(&config.staging).await?,
@@ -64,6 +68,15 @@ impl Edges {
         }
         probes
     }
+}
+
+/// On one machine, nothing need be prepared: a folder that is not there yet is made, and said.
+fn make_folder(store: &StoreConfig) -> anyhow::Result<()> {
+    if store.kind == StoreKind::Directory && !store.path.exists() {
+        std::fs::create_dir_all(&store.path).with_context(|| format!("STORE-UNAVAILABLE: {} cannot be made", store.path.display()))?;
+        tracing::info!(folder = %store.path.display(), "made the folder of a store");
+    }
+    Ok(())
 }
 
 /// An error and its causes in one line.

@@ -1,5 +1,6 @@
 //! `greffier submit PATH`: put a deposit into staging, enqueue it, follow it, print the verdict.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +17,8 @@ use crate::check::folder::{self, FolderSources};
 use crate::check::ingest;
 use crate::config::Config;
 use crate::model::event::{
-    BUNDLE_READY, ITEM_CHECKED, ItemChecked, Outcome, SUBMISSION_PARKED, SUBMISSION_RECEIVED, SUBMISSION_REJECTED, SubmissionParked,
+    BUNDLE_READY, ITEM_CHECKED, ItemChecked, Outcome, SUBMISSION_DELAYED, SUBMISSION_PARKED, SUBMISSION_RECEIVED, SUBMISSION_REJECTED,
+    SubmissionDelayed, SubmissionParked,
 };
 use crate::model::message::{Envelope, Lane, SUBMISSION_REQUESTED};
 use crate::model::submission::{Content, Submission};
@@ -92,6 +94,8 @@ pub async fn run(args: SubmitArgs, config: &Config, lang: Lang) -> anyhow::Resul
     let bar = bar(submission.items.len() as u64, lang);
     let deadline = args.timeout.map(|s| tokio::time::Instant::now() + Duration::from_secs(s));
     let mut heard = false;
+    // A job that is tried again tells its items again.
+    let mut shown = BTreeSet::new();
     loop {
         let wait = async {
             match deadline {
@@ -126,13 +130,22 @@ pub async fn run(args: SubmitArgs, config: &Config, lang: Lang) -> anyhow::Resul
             ITEM_CHECKED => {
                 let item: ItemChecked = serde_json::from_slice(&event.body)?;
                 bar.set_position(item.done);
-                if item.verdict == Verdict::Rejected && !args.json {
+                if item.verdict == Verdict::Rejected && !args.json && shown.insert(item.item.clone()) {
                     let line = match item.findings.first() {
                         Some(finding) => format!("✘ {} — {}", display_safe(&item.item, 120), finding.summary.get(lang)),
                         None => format!("✘ {}", display_safe(&item.item, 120)),
                     };
                     bar.suspend(|| anstream::eprintln!("{line}"));
                 }
+            }
+            SUBMISSION_DELAYED => {
+                let delayed: SubmissionDelayed = serde_json::from_slice(&event.body)?;
+                let words = match lang {
+                    Lang::Fr => "Remis à plus tard, nouvel essai automatique",
+                    Lang::En => "Put off, tried again by itself",
+                };
+                let detail = display_safe(&delayed.reason.detail, 300);
+                bar.suspend(|| anstream::eprintln!("{words}: {} [{}] {detail}", delayed.explanation.get(lang), delayed.reason.code));
             }
             BUNDLE_READY | SUBMISSION_REJECTED => {
                 bar.finish_and_clear();

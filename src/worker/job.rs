@@ -27,10 +27,9 @@ use crate::check::{Checked, Progress, Sources};
 use crate::gazelle::MemoryPins;
 use crate::gazelle::pin;
 use crate::model::event::{
-    About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, OUTCOME_SCHEMA, Object, Objects, Outcome, SUBMISSION_PARKED, SUBMISSION_RECEIVED,
-    SUBMISSION_REJECTED, SubmissionParked, SubmissionReceived,
+    About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, OUTCOME_SCHEMA, Object, Objects, Outcome, SUBMISSION_DELAYED, SUBMISSION_PARKED,
+    SUBMISSION_RECEIVED, SUBMISSION_REJECTED, SubmissionDelayed, SubmissionParked, SubmissionReceived,
 };
-use crate::model::finding::Category;
 use crate::model::gazelle::Pin;
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::report::Report;
@@ -161,12 +160,15 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
         End::Returned => settle.release().await,
         End::Retry(reason) => {
             shared.metrics.retried(&reason.code);
-            tracing::warn!(message = message.id, attempt, reason.code, reason.detail, "a job is put off");
+            if let Err(e) = job.delay(&reason).await {
+                tracing::warn!(error = chain(&e), "a job that is put off could not be told");
+            }
+            tracing::warn!(message_id = message.id, attempt, reason.code, reason.detail, "a job is put off");
             settle.retry(&reason).await.map(|_| ())
         }
         End::Park(parking) => {
             shared.metrics.parked(&parking.reason.code);
-            tracing::error!(message = message.id, attempt, redelivered, parking.reason.code, parking.reason.detail, "a job is parked");
+            tracing::error!(message_id = message.id, attempt, redelivered, parking.reason.code, parking.reason.detail, "a job is parked");
             match job.park(&parking).await {
                 Ok(()) => settle.park(&parking.reason).await,
                 // Not parked without anybody being told: it comes again, and is parked then.
@@ -188,7 +190,7 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
     }
     shared.metrics.job_ended(lane, outcome, started.elapsed());
     tracing::info!(
-        message = message.id,
+        message_id = message.id,
         job = job.about().map_or_else(String::new, |a| a.job),
         lane = lane.as_str(),
         attempt,
@@ -400,7 +402,7 @@ impl Job<'_> {
             .flat_map(|item| item.findings.iter().map(move |f| (item, f)))
             .filter(|(_, f)| f.severity == Severity::Fatal)
             .collect();
-        let ours = fatal.iter().any(|(_, f)| f.category != Category::Gazelle && f.code.as_str() != "sandbox-repeated");
+        let ours = fatal.iter().any(|(_, f)| !f.code.as_str().starts_with("gazelle-") && f.code.as_str() != "sandbox-repeated");
         let undetermined = report.verdict == Verdict::Undetermined;
         if !(undetermined || ours) {
             return None;
@@ -497,6 +499,13 @@ impl Job<'_> {
             received_at: received.received_at,
             ended_at: Timestamp::now(),
         })
+    }
+
+    /// Tells that the job is put off: progress, like the items.
+    async fn delay(&self, reason: &ParkReason) -> Result<(), Trouble> {
+        let Some(about) = self.about() else { return Ok(()) };
+        let event = SubmissionDelayed { job: about.job.clone(), reason: reason.clone(), explanation: explanation(&reason.code) };
+        self.tell(SUBMISSION_DELAYED, &about.job, &self.attempt.to_string(), &event).await
     }
 
     /// Records and tells that the job is parked. The settlement follows.

@@ -224,7 +224,7 @@ async fn until(moment: Option<Instant>) {
 async fn release(delivery: Delivery) {
     let id = delivery.message.id.clone();
     if let Err(e) = delivery.settle.release().await {
-        tracing::warn!(error = %e, message = id, "a waiting job could not be given back; its lease or channel ends with this worker");
+        tracing::warn!(error = %e, message_id = id, "a waiting job could not be given back; its lease or channel ends with this worker");
     }
 }
 
