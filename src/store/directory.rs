@@ -83,7 +83,7 @@ impl Store for DirectoryStore {
             Err(e) => return vec![Probe::failed("directory", trial::words(&e))],
         }];
         if writable {
-            probes.extend(trial::create_only(self).await);
+            probes.extend(trial::create_only(self, &trial::folder()).await);
             probes.push(match self.blocking(Inner::sweep).await {
                 Ok(0) => Probe::passed("spool", "nothing left over"),
                 Ok(n) => Probe::passed("spool", format!("{n} files left over from crashes removed")),

@@ -39,9 +39,7 @@ pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
     })?;
     Ok(match config.kind {
         StoreKind::Directory => Arc::new(directory::DirectoryStore::new(&config.path)),
-        StoreKind::S3 => {
-            return Err(StoreError::Refused { store: config.bucket.clone(), what: "S3".into(), source: "not built yet".into() });
-        }
+        StoreKind::S3 => Arc::new(s3::S3Store::new(config).await),
     })
 }
 

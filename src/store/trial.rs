@@ -47,9 +47,8 @@ pub(super) fn folder() -> String {
     format!("{RESERVED}{now:x}-{:x}/", std::process::id())
 }
 
-/// Create-only, reading back and listing, tried on `store`.
-pub(super) async fn create_only(store: &dyn Store) -> Vec<Probe> {
-    let folder = folder();
+/// Create-only, reading back and listing, tried on `store` below a [`folder`].
+pub(super) async fn create_only(store: &dyn Store, folder: &str) -> Vec<Probe> {
     let key = Key::ours(format!("{folder}sequence"));
     let mut probes = vec![sequence(store, &key).await];
     let mut keys = vec![key];
@@ -58,7 +57,7 @@ pub(super) async fn create_only(store: &dyn Store) -> Vec<Probe> {
         probes.push(at_once(store, &contested).await);
         keys.extend(contested);
         keys.sort();
-        probes.push(listed(store, &folder, &keys).await);
+        probes.push(listed(store, folder, &keys).await);
     }
     probes.push(removed(store, &keys).await);
     probes
