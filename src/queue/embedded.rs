@@ -731,3 +731,23 @@ fn envelope(row: &Row<'_>) -> rusqlite::Result<Envelope> {
 fn read_count(row: &Row<'_>) -> rusqlite::Result<u64> {
     row.get::<_, i64>(0).map(i64::unsigned_abs)
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_somebody_must_mend() {
+        let told = |code| classify(Path::new("q"), "do it", rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for passes in
+            [ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED, ffi::SQLITE_IOERR, ffi::SQLITE_NOMEM, ffi::SQLITE_BUSY_SNAPSHOT]
+        {
+            assert!(told(passes).is_transient(), "{}", told(passes));
+        }
+        for stays in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_READONLY, ffi::SQLITE_CANTOPEN, ffi::SQLITE_PERM] {
+            assert!(matches!(told(stays), QueueError::Refused { .. }), "{}", told(stays));
+        }
+    }
+}

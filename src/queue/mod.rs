@@ -39,7 +39,7 @@ pub async fn open(config: &config::QueueConfig) -> Result<Arc<dyn Queue>, QueueE
     config.check().map_err(|what| QueueError::Refused { queue: "configuration".to_owned(), what, source: None })?;
     Ok(match config.kind {
         config::QueueKind::Embedded => Arc::new(embedded::EmbeddedQueue::open(config).await?),
-        config::QueueKind::Amqp => amqp::AmqpQueue::open(config)?,
+        config::QueueKind::Amqp => Arc::new(amqp::AmqpQueue::open(config)?),
     })
 }
 

@@ -7,6 +7,7 @@ mod deposit;
 mod docs;
 mod gazelle;
 mod hostile;
+mod queue;
 mod sandbox;
 mod seal;
 mod support;
