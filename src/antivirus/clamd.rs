@@ -438,7 +438,7 @@ mod tests {
             let answer = format!("{before}stream: {name} FOUND{after}");
             prop_assert_ne!(read_answer(answer.as_bytes()), Scan::Clean);
             if before.is_empty() && after.is_empty() && !name.trim().is_empty() && !name.starts_with("Heuristics.Limits.Exceeded") {
-                prop_assert!(matches!(read_answer(answer.as_bytes()), Scan::Infected { .. }));
+                prop_assert!(matches!(read_answer(answer.as_bytes()), Scan::Infected { .. }), "not recognised");
             }
         }
     }

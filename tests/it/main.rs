@@ -1,5 +1,6 @@
 //! One integration binary: every module drives the real thing.
 
+mod antivirus;
 mod browser;
 mod bundle;
 mod check;
