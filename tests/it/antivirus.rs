@@ -254,7 +254,8 @@ fn a_bundle_leaves_an_infected_file_out_and_says_what_was_scanned() {
     assert!(said.contains("submitted to ClamAV") && !said.contains("could not be scanned"), "{said}");
     let mut bundle = std::fs::read_dir(dir.path().join("scanned")).unwrap().map(|e| e.unwrap().path());
     let bundle = bundle.find(|p| p.extension().is_some_and(|e| e == "zip")).expect("a bundle");
-    let names: Vec<String> = zip::ZipArchive::new(std::fs::File::open(bundle).unwrap()).unwrap().file_names().map(str::to_owned).collect();
+    let names: Vec<String> =
+        zip::ZipArchive::new(std::fs::File::open(bundle).unwrap()).unwrap().file_names().map(|n| n.unwrap().into_owned()).collect();
     assert!(!names.iter().any(|n| n.ends_with("notice.txt")), "{names:?}");
 
     let (report, said) = run(&[], "nobody");

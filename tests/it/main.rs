@@ -6,6 +6,7 @@ mod bundle;
 mod check;
 mod deposit;
 mod docs;
+mod doctor;
 mod gazelle;
 mod hostile;
 mod sandbox;
