@@ -212,6 +212,7 @@ impl Config {
         if self.sandbox.cpu_seconds > self.sandbox.wall_seconds {
             return refuse("sandbox.wall_seconds must be at least sandbox.cpu_seconds".into());
         }
+        self.antivirus.check().map_err(ConfigError::Contradiction)?;
         self.queue.check().map_err(ConfigError::Contradiction)?;
         self.staging.check("staging").map_err(ConfigError::Contradiction)?;
         self.vault.check("vault").map_err(ConfigError::Contradiction)?;

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
+use crate::antivirus::Antivirus;
 use crate::assess::{Examined, answer, privacy, rounds};
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::{self, FolderSources};
@@ -104,7 +105,9 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     };
     let gazelle = GazelleConfig { offline: config.gazelle.offline || args.offline, ..config.gazelle.clone() };
     let links = Links::new(gazelle, loaded.pipeline.gazelle.clone(), pins)?;
-    let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs()).with_links(links);
+    let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs())
+        .with_links(links)
+        .with_antivirus(Antivirus::new(&config.antivirus));
     let bar = Bar::new(submission.items.len() as u64, lang);
     let Checked { mut report, pins } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
