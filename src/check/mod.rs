@@ -11,6 +11,7 @@ pub mod facts_cache;
 pub mod folder;
 pub mod ingest;
 pub mod links;
+pub mod previews;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::assess::{self, Examined};
-use crate::model::format::Family;
+use crate::bundle::Preview;
 use crate::model::gazelle::{GazelleOutcome, Pin};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{Content, FileRef, Submission};
@@ -29,9 +30,7 @@ use crate::pipeline::Loaded;
 use crate::sandbox::Sandbox;
 use facts_cache::FactsCache;
 use links::Links;
-
-/// Largest side of a thumbnail, pixels: text of a screenshot can be told, not read.
-const THUMBNAIL_SIDE: u32 = 240;
+use previews::Renderers;
 
 /// Where the bytes of items come from.
 pub trait Sources: Send + Sync {
@@ -94,6 +93,8 @@ pub struct Examiner {
     jobs: usize,
     /// Asks Gazelle; without it, links stay undetermined.
     links: Option<Links>,
+    /// Draw pages and frames; by default nothing does.
+    renderers: Renderers,
 }
 
 /// A checked submission.
@@ -108,13 +109,20 @@ pub struct Checked {
 impl Examiner {
     /// `jobs` children at most run at once (at least one).
     pub fn new(sandbox: Sandbox, cache: Option<FactsCache>, jobs: usize) -> Self {
-        Self { sandbox, cache, jobs: jobs.max(1), links: None }
+        Self { sandbox, cache, jobs: jobs.max(1), links: None, renderers: Renderers::default() }
     }
 
     /// With a way to ask Gazelle.
     #[must_use]
     pub fn with_links(mut self, links: Links) -> Self {
         self.links = Some(links);
+        self
+    }
+
+    /// With programs that draw pages and frames for the bundle's page.
+    #[must_use]
+    pub fn with_renderers(mut self, renderers: Renderers) -> Self {
+        self.renderers = renderers;
         self
     }
 
@@ -211,34 +219,9 @@ impl Examiner {
         examined
     }
 
-    /// Thumbnails of the images among the items of `report`, by item id. A picture that gives none is left out:
-    /// its findings say what is wrong with it.
-    pub async fn thumbnails(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<u8>> {
-        let places = Arc::new(Semaphore::new(self.jobs));
-        let mut running = JoinSet::new();
-        for item in &submission.items {
-            let Content::File(file) = &item.content else { continue };
-            let facts = report.items.iter().find(|r| r.id == item.id).and_then(|r| r.facts.as_ref());
-            let Some(format) = facts.and_then(|f| f.format).filter(|f| f.family() == Family::Image) else { continue };
-            let (sandbox, sources, places) = (self.sandbox.clone(), Arc::clone(&sources), Arc::clone(&places));
-            let (id, file) = (item.id.clone(), file.clone());
-            running.spawn(async move {
-                let _place = places.acquire_owned().await;
-                let open = sources.open(&id, &file).ok()?;
-                match sandbox.thumbnail(open, format, THUMBNAIL_SIDE).await {
-                    Ok(jpeg) => Some((id, jpeg?)),
-                    Err(e) => {
-                        tracing::warn!(error = %e, "a thumbnail could not be made");
-                        None
-                    }
-                }
-            });
-        }
-        let mut thumbnails = BTreeMap::new();
-        while let Some(ended) = running.join_next().await {
-            thumbnails.extend(ended.ok().flatten());
-        }
-        thumbnails
+    /// Small pictures of the items of `report`, by item id: see [`previews`].
+    pub async fn previews(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<Preview>> {
+        previews::previews(&self.sandbox, &self.renderers, self.jobs, report, submission, sources).await
     }
 
     /// Looks at one open file.
