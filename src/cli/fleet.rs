@@ -8,11 +8,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::start_sandbox;
+use crate::antivirus::Antivirus;
 use crate::assess::RULES_VERSION;
 use crate::check::Examiner;
 use crate::check::facts_cache::FactsCache;
 use crate::check::links::Links;
 use crate::check::places::Places;
+use crate::check::previews::Renderers;
 use crate::config::Config;
 use crate::gazelle::NoPins;
 use crate::model::facts::INSPECTOR_VERSION;
@@ -114,7 +116,9 @@ pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)>
 
     let places = Places::new(children(config));
     let cache = FactsCache::in_store(Arc::clone(&vault), records::FACTS);
-    let examiner = Examiner::new(sandbox, Some(cache), places.total());
+    let renderers = Renderers::find(&config.preview, std::env::var_os("PATH").as_deref())?;
+    let examiner =
+        Examiner::new(sandbox, Some(cache), places.total()).with_renderers(renderers).with_antivirus(Antivirus::new(&config.antivirus));
     let mut links = BTreeMap::new();
     for loaded in pipelines.all() {
         let asks = Links::new(config.gazelle.clone(), loaded.pipeline.gazelle.clone(), Arc::new(NoPins))?;

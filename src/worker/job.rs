@@ -23,7 +23,7 @@ use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received
 use super::{Shared, journal, read, state};
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
 use crate::check::places::Turn;
-use crate::check::{Checked, Progress, Sources};
+use crate::check::{Checked, Examiner, Progress, Sources};
 use crate::gazelle::MemoryPins;
 use crate::gazelle::pin;
 use crate::model::event::{
@@ -302,8 +302,8 @@ impl Job<'_> {
         Ok(received)
     }
 
-    async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
-        let started = Instant::now();
+    /// Looks at items in this job's turn.
+    fn examiner(&self, about: &About, submission: &Submission) -> Examiner {
         let number = &submission.candidature.number;
         let party = if number.is_empty() { about.job.as_str() } else { number.as_str() };
         let urgency = match self.lane {
@@ -311,7 +311,12 @@ impl Job<'_> {
             Lane::Submission => 1,
             Lane::Replay => 2,
         };
-        let examiner = self.shared.examiner.clone().with_places(self.shared.places.clone(), Turn { urgency, party: party.into() });
+        self.shared.examiner.clone().with_places(self.shared.places.clone(), Turn { urgency, party: party.into() })
+    }
+
+    async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
+        let started = Instant::now();
+        let examiner = self.examiner(about, submission);
         let examiner = match self.shared.links.get(&loaded.pipeline.id) {
             None => examiner,
             Some(links) => {
@@ -438,10 +443,8 @@ impl Job<'_> {
         let started = Instant::now();
         self.entry.stage("bundle");
         let sources: Arc<dyn Sources> = Arc::clone(intake) as _;
-        let mut options = bundle::Options::default();
-        for (id, jpeg) in self.shared.examiner.thumbnails(&report, submission, sources).await {
-            options.previews.insert(id, vec![bundle::Preview { bytes: jpeg, caption: None }]);
-        }
+        let examiner = self.examiner(about, submission);
+        let mut options = bundle::Options { previews: examiner.previews(&report, submission, sources).await, ..bundle::Options::default() };
         for pin in pins.values() {
             let folder = pin::directory(&pin.link.id);
             let files = pin.to_files().into_iter().map(|(name, bytes)| (format!("gazelle/{folder}/{name}"), bytes));
