@@ -34,6 +34,7 @@ use crate::model::gazelle::Pin;
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::report::Report;
 use crate::model::submission::{Content, Submission};
+use crate::model::text::{chain, display_safe};
 use crate::model::{Lang, Severity, Text, Verdict};
 use crate::ops::metrics::{JobOutcome, Stage};
 use crate::pipeline::{Loaded, ids};
@@ -111,21 +112,8 @@ impl Trouble {
             Self::Bundle(_) | Self::Seal(_) | Self::Json(_) | Self::Page(_) => BUNDLE,
             Self::Spool(_) | Self::Task(_) => MACHINE,
         };
-        ParkReason::new(code, chain(self))
+        ParkReason::new(code, display_safe(&chain(self), 500))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    crate::model::text::display_safe(&words, 500)
 }
 
 /// Works on one delivery and settles it. `stop` gives it back.
@@ -521,7 +509,7 @@ impl Job<'_> {
         };
         let record = SubmissionParked {
             about: about.clone(),
-            message_id: crate::model::text::display_safe(&self.message.id, 200),
+            message_id: display_safe(&self.message.id, 200),
             reason: parking.reason.clone(),
             explanation: explanation(&parking.reason.code),
             undetermined: parking.undetermined.clone(),
