@@ -7,6 +7,7 @@ mod check;
 mod deposit;
 mod docs;
 mod doctor;
+mod fleet;
 mod gazelle;
 mod hostile;
 mod queue;
