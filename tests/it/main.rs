@@ -9,4 +9,5 @@ mod gazelle;
 mod hostile;
 mod sandbox;
 mod seal;
+mod store;
 mod support;
