@@ -210,7 +210,6 @@ async fn servers_that_only_pretend_are_refused_at_start() {
 #[tokio::test]
 async fn an_answer_that_is_lost_is_no_conflict() {
     let (bucket, dir) = (bucket().await, tempfile::tempdir().unwrap());
-    // The first answer to each kind of write.
     let proxy = Proxy::start(&address(), |request| {
         let lost =
             request.header("x-lost").is_none() && (request.method == "PUT" || request.method == "POST") && request.before.is_multiple_of(2);
@@ -239,7 +238,7 @@ async fn overload_is_tried_again_and_a_refusal_is_not() {
     let proxy = Proxy::start(&address(), |request| if request.before < 2 { error("503 Slow Down", "SlowDown") } else { Act::Pass }).await;
     let store = through(&proxy, config(&bucket)).await;
     assert_eq!(create(&store, &key("a"), b"x").await.unwrap(), Created::New);
-    assert_eq!(proxy.seen().len(), 3);
+    assert_eq!(proxy.seen().iter().filter(|r| r.method == "PUT").count(), 3);
 
     let proxy = Proxy::start(&address(), |_| error("503 Slow Down", "SlowDown")).await;
     let store = through(&proxy, StoreConfig { max_attempts: 2, ..config(&bucket) }).await;
