@@ -6,7 +6,8 @@
 //! 2. **Checked on both sides**: the SHA-256 of what is sent travels as `x-amz-checksum-sha256`, which the server compares,
 //!    and what it answers is compared with ours. The whole object's digest stays in its metadata (`sha256`), and whoever
 //!    reads the object to its end gets an error where the bytes are others.
-//! 3. **Constant memory**: files stream from the disk; parts are bounded in size and number over all writes of a store.
+//! 3. **Constant memory**: files stream from the disk, parts too; how many are sent at once is bounded over all
+//!    writes of a store.
 //! 4. **No type of the SDK leaves this module.**
 
 mod errors;
@@ -54,7 +55,7 @@ const SLOWEST: u64 = 256 * 1024;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Parts that are in memory at once, over all writes of a store.
+/// Parts that are sent at once, over all writes of a store.
 const PARTS_AT_ONCE: usize = 4;
 
 /// Most objects of one answer to a listing (API reference, `ListObjectsV2`).

@@ -302,6 +302,55 @@ async fn a_server_that_cannot_be_reached_is_worth_waiting_for() {
     }
 }
 
+/// What answers an HTTPS client with something else: the TLS that is compiled in is asked for, and refuses it.
+#[tokio::test]
+async fn an_address_that_speaks_no_tls_is_no_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let mut greeted = 0;
+        while greeted < 2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 6];
+            stream.read_exact(&mut hello).await.unwrap();
+            // RFC 8446, 5.1 and 4: a handshake record that begins with a ClientHello.
+            assert_eq!((hello[0], hello[5]), (22, 1));
+            tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            greeted += 1;
+        }
+    });
+    let store = build(&StoreConfig { endpoint: Some(url), max_attempts: 2, ..config("bucket") }).await;
+    let error = store.stat(&key("a")).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("no connection"), "{error}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn uploads_that_nobody_completed_are_aborted_when_they_are_old() {
+    let bucket = bucket().await;
+    let mut listed = String::new();
+    for (name, hours) in [("old", 25), ("new", 1)] {
+        let upload = client().create_multipart_upload().bucket(&bucket).key(format!("greffier/{name}")).send().await.unwrap();
+        let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        let at = at.strftime("%Y-%m-%dT%H:%M:%S.000Z");
+        let id = upload.upload_id().unwrap();
+        listed.push_str(&format!("<Upload><Key>greffier/{name}</Key><UploadId>{id}</UploadId><Initiated>{at}</Initiated></Upload>"));
+    }
+    // The real server has no way to make an upload old: its listing is told with other times.
+    let listing =
+        format!("<ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>false</IsTruncated>{listed}</ListMultipartUploadsResult>");
+    let proxy = Proxy::start(&address(), move |request| {
+        let lists = request.method == "GET" && request.target.contains("uploads") && request.target.contains("prefix=greffier");
+        if lists { answer("200 OK", &[("content-type", "application/xml")], listing.len(), listing.as_bytes()) } else { Act::Pass }
+    })
+    .await;
+    let probes = through(&proxy, config(&bucket)).await.probe(true).await;
+    assert!(failed(&probes).is_empty() && probes.iter().any(|p| p.name == "uploads" && p.detail.starts_with("1 left over")), "{probes:#?}");
+    let left = client().list_multipart_uploads().bucket(&bucket).send().await.unwrap();
+    let left: Vec<_> = left.uploads().iter().filter_map(|u| u.key()).collect();
+    assert_eq!(left, ["greffier/new"]);
+}
+
 const SIZE: usize = 3_000_000;
 
 /// A server that has one object and breaks the connection after `bytes` of every answer.
