@@ -13,4 +13,5 @@ mod hostile;
 mod queue;
 mod sandbox;
 mod seal;
+mod store;
 mod support;
