@@ -1,7 +1,8 @@
 //! What operators do.
 //!
 //! AMQP has no way to look at a message without taking it: looking is getting and giving back, and RabbitMQ counts a
-//! delivery for each (measured on 3.10.8: `basic.nack` and closing the channel both raise `x-delivery-count`). Parked jobs,
+//! delivery for each (measured on 3.10.8: `basic.nack`, `basic.reject`, `basic.recover` and closing the channel all raise
+//! `x-delivery-count` by one). Parked jobs,
 //! events and delays have limits so high that looking never meets them; jobs of a lane are given back as
 //! [`give_back`](super::consume::give_back) does, so that looking never makes a job look like one that crashes workers.
 //! While they are looked at, nobody else receives them: milliseconds.
@@ -65,11 +66,11 @@ pub async fn status(link: &Link) -> Result<Vec<Depth>, QueueError> {
 }
 
 /// Waits until what was given back to a queue stands there again. Giving back is not confirmed, and the next look, on another
-/// channel, would not see it. Bounded: consumers may take it first.
-async fn settle_down(link: &Link, channel: &Channel, queue: &str, given: usize) -> Result<(), QueueError> {
+/// channel, would not see it. `expected` is what was ready before, without what was moved. Bounded: others may take it first.
+async fn settle_down(link: &Link, channel: &Channel, queue: &str, expected: u32) -> Result<(), QueueError> {
     for _ in 0..40 {
         let (ready, consumers) = count(link, channel, queue).await?;
-        if ready as usize >= given || consumers > 0 {
+        if ready >= expected || consumers > 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
@@ -99,7 +100,7 @@ pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>
     let channel = link.channel().await?;
     let (mut seen, mut held, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for queue in queues(link, place) {
-        let mut got_here = 0;
+        let (ready, _) = count(link, &channel, &queue).await?;
         while seen.len() < most {
             let Some(got) = get(link, &channel, &queue).await? else { break };
             let lane = got.marks.lane.filter(|_| place != Place::Events);
@@ -111,9 +112,8 @@ pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>
                 reason: got.marks.reason.clone(),
             });
             held.push(got);
-            got_here += 1;
         }
-        counts.push((queue, got_here));
+        counts.push((queue, ready));
     }
     // In the order they came, so that they stand in this order again.
     for got in held {
@@ -124,8 +124,8 @@ pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>
             back.map_err(|e| link.failed("give back what was looked at", e))?;
         }
     }
-    for (queue, given) in counts.into_iter().filter(|(_, given)| *given > 0) {
-        settle_down(link, &channel, &queue, given).await?;
+    for (queue, ready) in counts {
+        settle_down(link, &channel, &queue, ready).await?;
     }
     Ok(seen)
 }
@@ -134,6 +134,7 @@ pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>
 pub async fn requeue(link: &Link, id: Option<&str>, most: usize) -> Result<usize, QueueError> {
     let channel = link.channel().await?;
     let queue = link.names.parked();
+    let (ready, _) = count(link, &channel, &queue).await?;
     let (mut moved, mut kept) = (0, 0);
     while moved < most && kept < SEARCHED {
         let Some(got) = get(link, &channel, &queue).await? else { break };
@@ -151,7 +152,7 @@ pub async fn requeue(link: &Link, id: Option<&str>, most: usize) -> Result<usize
     }
     if kept > 0 {
         give_all_back(link, &channel).await?;
-        settle_down(link, &channel, &queue, kept).await?;
+        settle_down(link, &channel, &queue, ready.saturating_sub(u32::try_from(moved).unwrap_or(u32::MAX))).await?;
     }
     Ok(moved)
 }
@@ -185,7 +186,7 @@ pub async fn park_waiting(link: &Link, lane: Lane, id: &str, reason: &ParkReason
     }
     if held > 0 {
         give_all_back(link, &channel).await?;
-        settle_down(link, &channel, &queue, held).await?;
+        settle_down(link, &channel, &queue, ready.saturating_sub(u32::from(found))).await?;
     }
     Ok(found)
 }

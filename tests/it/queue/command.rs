@@ -17,6 +17,7 @@ fn run(bench: &Bench, arguments: &[&str]) -> Output {
         QueueKind::Embedded => command.env("GREFFIER_QUEUE__PATH", &bench.config.path),
         QueueKind::Amqp => command
             .env("GREFFIER_QUEUE__KIND", "amqp")
+            .env("GREFFIER_WORKER__JOB_SECONDS", "600")
             .env("GREFFIER_QUEUE__URLS", serde_json::json!(bench.config.urls).to_string())
             .env("GREFFIER_QUEUE__PREFIX", &bench.config.prefix)
             .env("GREFFIER_QUEUE__RETRY_DELAYS_SECONDS", "[1, 2]"),
@@ -87,6 +88,7 @@ async fn operators_see_and_mend_a_broker() {
 fn a_broker_that_is_away_is_exit_code_3_and_no_secret_is_shown() {
     let mut command = command();
     command.env("GREFFIER_QUEUE__KIND", "amqp").env("GREFFIER_QUEUE__CONNECT_TIMEOUT_MS", "300");
+    command.env("GREFFIER_WORKER__JOB_SECONDS", "600");
     command.env("GREFFIER_QUEUE__URLS", r#"["amqp://someone:hunter2@127.0.0.1:1/%2f"]"#);
     let output = command.args(["queue", "status"]).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stderr);
