@@ -10,6 +10,7 @@ pub mod gazelle;
 pub mod inspect;
 pub mod keys;
 pub mod pipeline;
+pub mod queue;
 pub mod render;
 pub mod schema;
 pub mod submit;
@@ -102,6 +103,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Make the keys that seal bundles and sign receipts
     Keys(keys::KeysArgs),
+    /// See what waits in the queue, and put parked jobs back
+    Queue(queue::QueueArgs),
 }
 
 /// Reads the command line and runs it.
@@ -134,6 +137,7 @@ pub async fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
         Command::Keys(args) => keys::run(&args, lang),
+        Command::Queue(args) => queue::run(args, &config, lang).await,
     };
     ended.unwrap_or_else(|e| fail(&e))
 }
@@ -149,7 +153,9 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         let shown = cause.to_string().lines().map(|l| display_safe(l, 2000)).collect::<Vec<_>>().join("\n  ");
         anstream::eprintln!("{}{shown}", if n == 0 { "greffier: " } else { "  " });
     }
-    ExitCode::from(EXIT_USAGE)
+    // Nobody has to change anything but to try again.
+    let passes = error.chain().any(|c| c.downcast_ref::<crate::queue::QueueError>().is_some_and(crate::queue::QueueError::is_transient));
+    ExitCode::from(if passes { EXIT_UNDETERMINED } else { EXIT_USAGE })
 }
 
 fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {
