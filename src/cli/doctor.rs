@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
+use super::fleet::chain;
 use super::{EXIT_REJECTED, render};
 use crate::antivirus::Antivirus;
 use crate::config::Config;
@@ -101,10 +102,4 @@ async fn store_probes(section: &str, config: &store::config::StoreConfig, writab
             opened.probe(writable).await.into_iter().map(named).collect()
         }
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::start_sandbox;
+use crate::antivirus::Antivirus;
 use crate::assess::RULES_VERSION;
 use crate::check::Examiner;
 use crate::check::facts_cache::FactsCache;
@@ -104,6 +105,16 @@ pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)>
     let sandbox = start_sandbox(config).await?;
     let edges = Edges::open(config).await?;
     refuse(&edges.probe().await)?;
+    let antivirus = Antivirus::new(&config.antivirus);
+    if let Some(antivirus) = &antivirus {
+        let probes = antivirus.probe(config.worker.max_file_bytes, jiff::Timestamp::now()).await;
+        match refuse(&probes) {
+            Err(e) if !antivirus.required() => {
+                tracing::warn!(error = %e, "the antivirus is not as it must be; reports will say what was not scanned")
+            }
+            tried => tried?,
+        }
+    }
 
     let rules: Vec<_> = pipelines.all().map(|l| format!("{}@{}", l.pipeline.id, l.sha256.get(..12).unwrap_or_default())).collect();
     let inspectors = format!("{INSPECTOR_VERSION} (rules {RULES_VERSION})");
@@ -114,7 +125,7 @@ pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)>
 
     let places = Places::new(children(config));
     let cache = FactsCache::in_store(Arc::clone(&vault), records::FACTS);
-    let examiner = Examiner::new(sandbox, Some(cache), places.total());
+    let examiner = Examiner::new(sandbox, Some(cache), places.total()).with_antivirus(antivirus);
     let mut links = BTreeMap::new();
     for loaded in pipelines.all() {
         let asks = Links::new(config.gazelle.clone(), loaded.pipeline.gazelle.clone(), Arc::new(NoPins))?;
