@@ -12,6 +12,7 @@ pub mod folder;
 pub mod ingest;
 pub mod links;
 pub mod places;
+pub mod previews;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::antivirus::{Antivirus, Scan, Why};
 use crate::assess::{self, Examined};
-use crate::model::format::Family;
+use crate::bundle::Preview;
 use crate::model::gazelle::{GazelleOutcome, Pin};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{Content, FileRef, Submission};
@@ -33,9 +34,7 @@ use facts_cache::FactsCache;
 use ingest::Digest;
 use links::Links;
 use places::{Places, Turn};
-
-/// Largest side of a thumbnail, pixels: text of a screenshot can be told, not read.
-const THUMBNAIL_SIDE: u32 = 240;
+use previews::Renderers;
 
 /// Where the bytes of items come from.
 #[async_trait]
@@ -124,6 +123,8 @@ pub struct Examiner {
     links: Option<Links>,
     /// Scans every file beside its inspection; without it, reports say that nothing was scanned.
     antivirus: Option<Antivirus>,
+    /// Draw pages and frames; by default nothing does.
+    renderers: Renderers,
 }
 
 /// A checked submission.
@@ -138,7 +139,15 @@ pub struct Checked {
 impl Examiner {
     /// `jobs` children at most run at once (at least one).
     pub fn new(sandbox: Sandbox, cache: Option<FactsCache>, jobs: usize) -> Self {
-        Self { sandbox, cache, places: Places::new(jobs), turn: Turn::default(), links: None, antivirus: None }
+        Self {
+            sandbox,
+            cache,
+            places: Places::new(jobs),
+            turn: Turn::default(),
+            links: None,
+            antivirus: None,
+            renderers: Renderers::default(),
+        }
     }
 
     /// With places shared with others, taken in the name of `turn`.
@@ -159,6 +168,13 @@ impl Examiner {
     #[must_use]
     pub fn with_antivirus(mut self, antivirus: Option<Antivirus>) -> Self {
         self.antivirus = antivirus;
+        self
+    }
+
+    /// With programs that draw pages and frames for the bundle's page.
+    #[must_use]
+    pub fn with_renderers(mut self, renderers: Renderers) -> Self {
+        self.renderers = renderers;
         self
     }
 
@@ -255,33 +271,9 @@ impl Examiner {
         examined
     }
 
-    /// Thumbnails of the images among the items of `report`, by item id. A picture that gives none is left out:
-    /// its findings say what is wrong with it.
-    pub async fn thumbnails(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<u8>> {
-        let mut running = JoinSet::new();
-        for item in &submission.items {
-            let Content::File(file) = &item.content else { continue };
-            let facts = report.items.iter().find(|r| r.id == item.id).and_then(|r| r.facts.as_ref());
-            let Some(format) = facts.and_then(|f| f.format).filter(|f| f.family() == Family::Image) else { continue };
-            let (examiner, sources) = (self.clone(), Arc::clone(&sources));
-            let (id, file) = (item.id.clone(), file.clone());
-            running.spawn(async move {
-                let _place = examiner.places.take(&examiner.turn).await;
-                let source = sources.open(&id, &file).await.ok()?;
-                match examiner.sandbox.thumbnail(source.file, format, THUMBNAIL_SIDE).await {
-                    Ok(jpeg) => Some((id, jpeg?)),
-                    Err(e) => {
-                        tracing::warn!(error = %e, "a thumbnail could not be made");
-                        None
-                    }
-                }
-            });
-        }
-        let mut thumbnails = BTreeMap::new();
-        while let Some(ended) = running.join_next().await {
-            thumbnails.extend(ended.ok().flatten());
-        }
-        thumbnails
+    /// Small pictures of the items of `report`, by item id: see [`previews`].
+    pub async fn previews(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<Preview>> {
+        previews::previews(&self.sandbox, &self.renderers, (&self.places, &self.turn), report, submission, sources).await
     }
 
     /// Looks at one open file.

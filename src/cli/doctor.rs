@@ -4,16 +4,15 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::fleet::chain;
+use super::fleet::Edges;
 use super::{EXIT_REJECTED, render};
 use crate::antivirus::Antivirus;
 use crate::config::Config;
 use crate::model::Lang;
 use crate::model::probe::Probe;
-use crate::model::text::display_safe;
+use crate::model::text::{chain, display_safe};
 use crate::ops::machine;
 use crate::sandbox::{Drill, Sandbox};
-use crate::{queue, store};
 
 /// Options of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -40,9 +39,13 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
     }
     if args.worker {
         probes.extend(machine::worker_probes(config, now).await);
-        probes.extend(queue_probes(config).await);
-        probes.extend(store_probes("staging", &config.staging, false).await);
-        probes.extend(store_probes("vault", &config.vault, true).await);
+        match Edges::open(config).await {
+            Ok(edges) => {
+                probes.extend(edges.probe().await);
+                edges.queue.close().await;
+            }
+            Err(e) => probes.push(Probe::failed("queue and stores", chain(e.as_ref()))),
+        }
     }
     let ok = probes.iter().all(|p| p.ok);
     if args.json {
@@ -80,26 +83,4 @@ async fn sandbox(config: &Config) -> anyhow::Result<Vec<Probe>> {
         probes.push(Probe { name, ok, detail: ended.unwrap_or_else(|e| e.to_string()) });
     }
     Ok(probes)
-}
-
-/// The queue as configured. What is missing there is declared, as a worker does.
-async fn queue_probes(config: &Config) -> Vec<Probe> {
-    let opened = match queue::open(&config.queue).await {
-        Err(e) => return vec![Probe::failed("queue", chain(&e))],
-        Ok(opened) => opened,
-    };
-    let probes = opened.prepare().await.unwrap_or_else(|e| vec![Probe::failed("queue", chain(&e))]);
-    opened.close().await;
-    probes
-}
-
-/// One store as configured.
-async fn store_probes(section: &str, config: &store::config::StoreConfig, writable: bool) -> Vec<Probe> {
-    match store::open(config).await {
-        Err(e) => vec![Probe::failed(section, chain(&e))],
-        Ok(opened) => {
-            let named = |p: Probe| Probe { name: format!("{section} {}", p.name), ..p };
-            opened.probe(writable).await.into_iter().map(named).collect()
-        }
-    }
 }

@@ -14,10 +14,12 @@ use crate::check::Examiner;
 use crate::check::facts_cache::FactsCache;
 use crate::check::links::Links;
 use crate::check::places::Places;
+use crate::check::previews::Renderers;
 use crate::config::Config;
 use crate::gazelle::NoPins;
 use crate::model::facts::INSPECTOR_VERSION;
 use crate::model::probe::Probe;
+use crate::model::text::chain;
 use crate::ops::metrics::{Build, Metrics, StoreName};
 use crate::queue::config::QueueKind;
 use crate::queue::observed::ObservedQueue;
@@ -80,17 +82,6 @@ fn make_folder(store: &StoreConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An error and its causes in one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
 /// A worker, after everything that it needs has been tried.
 ///
 /// # Errors
@@ -104,17 +95,12 @@ pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)>
     let key = SealKey::find(None)?;
     let sandbox = start_sandbox(config).await?;
     let edges = Edges::open(config).await?;
-    refuse(&edges.probe().await)?;
     let antivirus = Antivirus::new(&config.antivirus);
+    let mut probes = edges.probe().await;
     if let Some(antivirus) = &antivirus {
-        let probes = antivirus.probe(config.worker.max_file_bytes, jiff::Timestamp::now()).await;
-        match refuse(&probes) {
-            Err(e) if !antivirus.required() => {
-                tracing::warn!(error = %e, "the antivirus is not as it must be; reports will say what was not scanned")
-            }
-            tried => tried?,
-        }
+        probes.extend(antivirus.probe(config.worker.max_file_bytes, jiff::Timestamp::now()).await);
     }
+    refuse(&probes)?;
 
     let rules: Vec<_> = pipelines.all().map(|l| format!("{}@{}", l.pipeline.id, l.sha256.get(..12).unwrap_or_default())).collect();
     let inspectors = format!("{INSPECTOR_VERSION} (rules {RULES_VERSION})");
@@ -125,7 +111,8 @@ pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)>
 
     let places = Places::new(children(config));
     let cache = FactsCache::in_store(Arc::clone(&vault), records::FACTS);
-    let examiner = Examiner::new(sandbox, Some(cache), places.total()).with_antivirus(antivirus);
+    let renderers = Renderers::find(&config.preview, std::env::var_os("PATH").as_deref())?;
+    let examiner = Examiner::new(sandbox, Some(cache), places.total()).with_renderers(renderers).with_antivirus(antivirus);
     let mut links = BTreeMap::new();
     for loaded in pipelines.all() {
         let asks = Links::new(config.gazelle.clone(), loaded.pipeline.gazelle.clone(), Arc::new(NoPins))?;

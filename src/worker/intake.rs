@@ -23,6 +23,7 @@ use crate::bundle;
 use crate::check::ingest::Digest;
 use crate::check::{Source, SourceError, Sources};
 use crate::model::submission::{Content, FileRef, Submission};
+use crate::model::text::chain;
 use crate::store::{self, Key, Store, StoreError};
 
 /// Bytes read at once.
@@ -126,13 +127,8 @@ impl Intake {
 
     async fn bring(&self, object: &str, path: PathBuf) -> Result<Held, Failure> {
         let key: Key = object.parse().map_err(|_| Failure::NotAKey)?;
-        let technical = |e: &dyn std::error::Error| {
-            let mut words = e.to_string();
-            let mut cause = e.source();
-            while let Some(e) = cause {
-                words = format!("{words}: {e}");
-                cause = e.source();
-            }
+        let technical = |e: &(dyn std::error::Error + 'static)| {
+            let words = chain(e);
             tracing::warn!(error = words, "a file could not be brought from staging to the vault");
             Failure::Technical(words)
         };

@@ -24,7 +24,7 @@ use super::{Shared, journal, read, state};
 use crate::antivirus::Scan;
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
 use crate::check::places::Turn;
-use crate::check::{Checked, Progress, Sources};
+use crate::check::{Checked, Examiner, Progress, Sources};
 use crate::gazelle::MemoryPins;
 use crate::gazelle::pin;
 use crate::model::event::{
@@ -35,6 +35,7 @@ use crate::model::gazelle::Pin;
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::report::Report;
 use crate::model::submission::{Content, Submission};
+use crate::model::text::{chain, display_safe};
 use crate::model::{Lang, Severity, Text, Verdict};
 use crate::ops::metrics::{JobOutcome, ScanResult, Stage};
 use crate::pipeline::{Loaded, ids};
@@ -112,21 +113,8 @@ impl Trouble {
             Self::Bundle(_) | Self::Seal(_) | Self::Json(_) | Self::Page(_) => BUNDLE,
             Self::Spool(_) | Self::Task(_) => MACHINE,
         };
-        ParkReason::new(code, chain(self))
+        ParkReason::new(code, display_safe(&chain(self), 500))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    crate::model::text::display_safe(&words, 500)
 }
 
 /// Works on one delivery and settles it. `stop` gives it back.
@@ -303,8 +291,8 @@ impl Job<'_> {
         Ok(received)
     }
 
-    async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
-        let started = Instant::now();
+    /// Looks at items in this job's turn.
+    fn examiner(&self, about: &About, submission: &Submission) -> Examiner {
         let number = &submission.candidature.number;
         let party = if number.is_empty() { about.job.as_str() } else { number.as_str() };
         let urgency = match self.lane {
@@ -312,7 +300,12 @@ impl Job<'_> {
             Lane::Submission => 1,
             Lane::Replay => 2,
         };
-        let examiner = self.shared.examiner.clone().with_places(self.shared.places.clone(), Turn { urgency, party: party.into() });
+        self.shared.examiner.clone().with_places(self.shared.places.clone(), Turn { urgency, party: party.into() })
+    }
+
+    async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
+        let started = Instant::now();
+        let examiner = self.examiner(about, submission);
         let examiner = match self.shared.links.get(&loaded.pipeline.id) {
             None => examiner,
             Some(links) => {
@@ -439,10 +432,8 @@ impl Job<'_> {
         let started = Instant::now();
         self.entry.stage("bundle");
         let sources: Arc<dyn Sources> = Arc::clone(intake) as _;
-        let mut options = bundle::Options::default();
-        for (id, jpeg) in self.shared.examiner.thumbnails(&report, submission, sources).await {
-            options.previews.insert(id, vec![bundle::Preview { bytes: jpeg, caption: None }]);
-        }
+        let examiner = self.examiner(about, submission);
+        let mut options = bundle::Options { previews: examiner.previews(&report, submission, sources).await, ..bundle::Options::default() };
         for pin in pins.values() {
             let folder = pin::directory(&pin.link.id);
             let files = pin.to_files().into_iter().map(|(name, bytes)| (format!("gazelle/{folder}/{name}"), bytes));
@@ -519,7 +510,7 @@ impl Job<'_> {
         };
         let record = SubmissionParked {
             about: about.clone(),
-            message_id: crate::model::text::display_safe(&self.message.id, 200),
+            message_id: display_safe(&self.message.id, 200),
             reason: parking.reason.clone(),
             explanation: explanation(&parking.reason.code),
             undetermined: parking.undetermined.clone(),
