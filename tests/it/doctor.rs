@@ -76,7 +76,7 @@ fn a_worker_is_told_of_its_folders_queue_and_stores() {
         assert!(check(&report, name)["ok"].is_boolean());
     }
     let names: Vec<_> = report["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert!(names.iter().any(|n| n.starts_with("vault ")) && names.iter().any(|n| n.starts_with("staging ")), "{names:?}");
+    assert!(names.iter().any(|n| n.starts_with("vault: ")) && names.iter().any(|n| n.starts_with("staging: ")), "{names:?}");
     let (_, without) = doctor(&settings, &[]);
     assert!(without["checks"].as_array().unwrap().len() < names.len());
 
