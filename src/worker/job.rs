@@ -21,6 +21,7 @@ use super::config::{StagingPolicy, UndeterminedPolicy};
 use super::intake::{Intake, Payloads};
 use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received, Round, job_key, round_key};
 use super::{Shared, journal, read, state};
+use crate::antivirus::Scan;
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
 use crate::check::places::Turn;
 use crate::check::{Checked, Examiner, Progress, Sources};
@@ -36,7 +37,7 @@ use crate::model::report::Report;
 use crate::model::submission::{Content, Submission};
 use crate::model::text::{chain, display_safe};
 use crate::model::{Lang, Severity, Text, Verdict};
-use crate::ops::metrics::{JobOutcome, Stage};
+use crate::ops::metrics::{JobOutcome, ScanResult, Stage};
 use crate::pipeline::{Loaded, ids};
 use crate::queue::{Delivery, QueueError};
 use crate::seal::journal::Fields;
@@ -625,6 +626,12 @@ impl Progress for Telling<'_> {
         self.entry.done(done);
         if let Some(gazelle) = &looked.gazelle {
             self.metrics.link_followed(&gazelle.outcome);
+        }
+        match &looked.scan {
+            None => {}
+            Some(Scan::Clean) => self.metrics.scanned(ScanResult::Clean),
+            Some(Scan::Infected { .. }) => self.metrics.scanned(ScanResult::Infected),
+            Some(Scan::NotScanned { .. }) => self.metrics.scanned(ScanResult::NotScanned),
         }
         let Some(judged) = self.preview.item(item, looked) else { return };
         let told = ItemChecked {
