@@ -7,6 +7,7 @@ mod deposit;
 mod docs;
 mod gazelle;
 mod hostile;
+mod previews;
 mod sandbox;
 mod seal;
 mod support;
