@@ -10,6 +10,7 @@ mod doctor;
 mod fleet;
 mod gazelle;
 mod hostile;
+mod previews;
 mod queue;
 mod sandbox;
 mod seal;
