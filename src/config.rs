@@ -15,6 +15,7 @@ use crate::check::folder::position;
 use crate::gazelle::GazelleConfig;
 use crate::inspect::Limits;
 use crate::model::Lang;
+use crate::ops::config::HttpConfig;
 use crate::queue::config::QueueConfig;
 use crate::sandbox::SandboxConfig;
 use crate::store::config::StoreConfig;
@@ -44,6 +45,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Where pipelines are.
     pub pipelines: PipelinesConfig,
+    /// Metrics, health and console over HTTP.
+    pub http: HttpConfig,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             vault: StoreConfig::directory("greffier-data/vault"),
             worker: WorkerConfig::default(),
             pipelines: PipelinesConfig::default(),
+            http: HttpConfig::default(),
             log: LogConfig::default(),
         }
     }

@@ -137,8 +137,7 @@ impl HttpConfig {
             return Ok(None);
         }
         let wrong = |e: std::net::AddrParseError| std::io::Error::new(std::io::ErrorKind::InvalidInput, e.to_string());
-        let listen: SocketAddr =
-            self.listen.parse().map_err(|e| HttpError::Address { listen: self.listen.clone(), source: wrong(e) })?;
+        let listen: SocketAddr = self.listen.parse().map_err(|e| HttpError::Address { listen: self.listen.clone(), source: wrong(e) })?;
         let token = match &self.token_file {
             Some(_) if !self.token.is_empty() => {
                 return Err(HttpError::Token("http.token and http.token_file are both set: one of them would be ignored".into()));
