@@ -104,6 +104,12 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
             id: pipeline.id.clone(),
             version: pipeline.version.clone(),
             title: pipeline.title.clone(),
+            profiles: submission
+                .candidature
+                .profiles
+                .iter()
+                .filter_map(|chosen| Some((chosen.clone(), pipeline.profile(chosen)?.title.clone())))
+                .collect(),
             sha256: loaded.sha256.clone(),
             catalogue_version: loaded.catalogue.version.clone(),
             catalogue_source: loaded.catalogue.source.clone(),

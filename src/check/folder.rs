@@ -119,21 +119,27 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
 }
 
 fn read_submission(path: &Path) -> Result<Submission, FolderError> {
-    let text = read_text(path)?;
-    let malformed = |message: String| FolderError::Malformed { path: path.to_owned(), message };
-    let submission: Submission = serde_json::from_str(&text).map_err(|e| {
+    parse_submission(&read_text(path)?).map_err(|message| FolderError::Malformed { path: path.to_owned(), message })
+}
+
+/// A submission document.
+///
+/// # Errors
+/// `line:column: why`, or ` why` where no line is at fault.
+pub fn parse_submission(text: &str) -> Result<Submission, String> {
+    let submission: Submission = serde_json::from_str(text).map_err(|e| {
         // serde_json repeats the position at the end of its words.
         let words = e.to_string();
         let words = words.split(" at line ").next().unwrap_or_default().to_owned();
-        malformed(format!("{}:{}: {words}", e.line(), e.column()))
+        format!("{}:{}: {words}", e.line(), e.column())
     })?;
     if submission.schema != SCHEMA {
-        return Err(malformed(format!(" schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
+        return Err(format!(" schema is `{}`, this version reads `{SCHEMA}`", submission.schema));
     }
     // Everything is told of an item by its id: two of one id would share facts, and one would hide behind the other.
     let mut ids = BTreeSet::new();
     if let Some(twice) = submission.items.iter().find(|item| !ids.insert(item.id.as_str())) {
-        return Err(malformed(format!("item id `{}` stands twice", twice.id)));
+        return Err(format!("item id `{}` stands twice", twice.id));
     }
     Ok(submission)
 }

@@ -12,6 +12,7 @@ pub mod folder;
 pub mod ingest;
 pub mod links;
 pub mod places;
+pub mod previews;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,8 +21,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 
+use crate::antivirus::{Antivirus, Scan, Why};
 use crate::assess::{self, Examined};
-use crate::model::format::Family;
+use crate::bundle::Preview;
 use crate::model::gazelle::{GazelleOutcome, Pin};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{Content, FileRef, Submission};
@@ -32,9 +34,7 @@ use facts_cache::FactsCache;
 use ingest::Digest;
 use links::Links;
 use places::{Places, Turn};
-
-/// Largest side of a thumbnail, pixels: text of a screenshot can be told, not read.
-const THUMBNAIL_SIDE: u32 = 240;
+use previews::Renderers;
 
 /// Where the bytes of items come from.
 #[async_trait]
@@ -121,6 +121,10 @@ pub struct Examiner {
     turn: Turn,
     /// Asks Gazelle; without it, links stay undetermined.
     links: Option<Links>,
+    /// Scans every file beside its inspection; without it, reports say that nothing was scanned.
+    antivirus: Option<Antivirus>,
+    /// Draw pages and frames; by default nothing does.
+    renderers: Renderers,
 }
 
 /// A checked submission.
@@ -135,7 +139,15 @@ pub struct Checked {
 impl Examiner {
     /// `jobs` children at most run at once (at least one).
     pub fn new(sandbox: Sandbox, cache: Option<FactsCache>, jobs: usize) -> Self {
-        Self { sandbox, cache, places: Places::new(jobs), turn: Turn::default(), links: None }
+        Self {
+            sandbox,
+            cache,
+            places: Places::new(jobs),
+            turn: Turn::default(),
+            links: None,
+            antivirus: None,
+            renderers: Renderers::default(),
+        }
     }
 
     /// With places shared with others, taken in the name of `turn`.
@@ -149,6 +161,20 @@ impl Examiner {
     #[must_use]
     pub fn with_links(mut self, links: Links) -> Self {
         self.links = Some(links);
+        self
+    }
+
+    /// With an antivirus; `None` where none is configured.
+    #[must_use]
+    pub fn with_antivirus(mut self, antivirus: Option<Antivirus>) -> Self {
+        self.antivirus = antivirus;
+        self
+    }
+
+    /// With programs that draw pages and frames for the bundle's page.
+    #[must_use]
+    pub fn with_renderers(mut self, renderers: Renderers) -> Self {
+        self.renderers = renderers;
         self
     }
 
@@ -182,10 +208,10 @@ impl Examiner {
                 )
             })
             .collect();
-        out.push(Text::new(
-            "Les fichiers n'ont pas été soumis à un antivirus par cette vérification.",
-            "The files were not submitted to an antivirus by this check.",
-        ));
+        match self.antivirus {
+            Some(_) => out.extend(Antivirus::limitations(examined.values().map(|e| e.signals.as_slice()))),
+            None => out.push(Antivirus::absent()),
+        }
         let unanswered = examined.values().filter_map(|e| e.gazelle.as_ref());
         let unanswered = unanswered.filter(|g| matches!(g.outcome, GazelleOutcome::Offline | GazelleOutcome::Unreachable { .. })).count();
         if unanswered > 0 {
@@ -245,38 +271,13 @@ impl Examiner {
         examined
     }
 
-    /// Thumbnails of the images among the items of `report`, by item id. A picture that gives none is left out:
-    /// its findings say what is wrong with it.
-    pub async fn thumbnails(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<u8>> {
-        let mut running = JoinSet::new();
-        for item in &submission.items {
-            let Content::File(file) = &item.content else { continue };
-            let facts = report.items.iter().find(|r| r.id == item.id).and_then(|r| r.facts.as_ref());
-            let Some(format) = facts.and_then(|f| f.format).filter(|f| f.family() == Family::Image) else { continue };
-            let (examiner, sources) = (self.clone(), Arc::clone(&sources));
-            let (id, file) = (item.id.clone(), file.clone());
-            running.spawn(async move {
-                let _place = examiner.places.take(&examiner.turn).await;
-                let source = sources.open(&id, &file).await.ok()?;
-                match examiner.sandbox.thumbnail(source.file, format, THUMBNAIL_SIDE).await {
-                    Ok(jpeg) => Some((id, jpeg?)),
-                    Err(e) => {
-                        tracing::warn!(error = %e, "a thumbnail could not be made");
-                        None
-                    }
-                }
-            });
-        }
-        let mut thumbnails = BTreeMap::new();
-        while let Some(ended) = running.join_next().await {
-            thumbnails.extend(ended.ok().flatten());
-        }
-        thumbnails
+    /// Small pictures of the items of `report`, by item id: see [`previews`].
+    pub async fn previews(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<Preview>> {
+        previews::previews(&self.sandbox, &self.renderers, (&self.places, &self.turn), report, submission, sources).await
     }
 
     /// Looks at one open file.
     pub async fn examine(&self, source: Source) -> Examined {
-        let failed = |why: &str| Signal::new("item-inspection-failed").arg("why", why);
         let (file, digest) = match source {
             Source { file, digest: Some(digest) } => (file, digest),
             Source { file, digest: None } => match tokio::task::spawn_blocking(move || ingest::digest(file)).await {
@@ -287,9 +288,25 @@ impl Examiner {
                         ..Examined::default()
                     };
                 }
-                Err(_) => return Examined { signals: vec![failed("lecture interrompue")], ..Examined::default() },
+                Err(_) => return Examined { signals: vec![inspection_failed("lecture interrompue")], ..Examined::default() },
             },
         };
+        let Some(antivirus) = &self.antivirus else { return self.describe(file, digest).await };
+        // Beside each other, in one place: the scan costs this machine the reading only.
+        let size = digest.size;
+        let (mut looked, scan) = match file.try_clone().map(Arc::new) {
+            Ok(copy) => tokio::join!(self.describe(file, digest), antivirus.scan(&copy, size)),
+            Err(e) => {
+                tracing::warn!(error = %e, "a file was not scanned: its descriptor cannot be duplicated");
+                (self.describe(file, digest).await, Scan::NotScanned { why: Why::Unreadable })
+            }
+        };
+        looked.signals.extend(antivirus.signal(&antivirus.judged_by(scan, looked.facts.as_ref())));
+        looked
+    }
+
+    /// What a hashed file is: from the cache, or from a child.
+    async fn describe(&self, file: File, digest: Digest) -> Examined {
         let mut looked = Examined { sha256: Some(digest.sha256.clone()), size: Some(digest.size), ..Examined::default() };
         if let Some(cache) = &self.cache
             && let Some(facts) = cache.get(&digest.sha256, self.sandbox.limits()).await.filter(|facts| facts.size == digest.size)
@@ -318,7 +335,7 @@ impl Examiner {
             }
             Err(e) => {
                 tracing::error!(error = %e, sha256 = digest.sha256, "a file could not be inspected");
-                looked.signals.push(failed(&e.to_string()));
+                looked.signals.push(inspection_failed(&e.to_string()));
             }
         }
         looked
@@ -338,4 +355,8 @@ impl Examiner {
         };
         assess::assess_loose(name, &looked, rules, severities)
     }
+}
+
+fn inspection_failed(why: &str) -> Signal {
+    Signal::new("item-inspection-failed").arg("why", why)
 }

@@ -173,7 +173,8 @@ mod tests {
     async fn a_wait_that_is_given_up_loses_no_place() {
         let places = Places::new(1);
         let held = places.take(&Turn::default()).await;
-        let mut given_up = Box::pin(places.take(&turn(0, "gone")));
+        let gone = turn(0, "gone");
+        let mut given_up = Box::pin(places.take(&gone));
         assert!((&mut given_up).now_or_never().is_none());
         let other = places.clone();
         let waits = tokio::spawn(async move { drop(other.take(&turn(0, "stays")).await) });

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
+use crate::antivirus::Antivirus;
 use crate::assess::completeness::{preuve_rules, slot_rules};
 use crate::assess::file_rules::FileRules;
 use crate::assess::policy::Severities;
@@ -61,7 +62,7 @@ pub async fn run(args: InspectArgs, config: &Config, lang: Lang) -> anyhow::Resu
     }
     let sandbox = start_sandbox(config).await?;
     let jobs = config.check.jobs();
-    let examiner = Examiner::new(sandbox, args.cache.as_ref().map(FactsCache::new), jobs);
+    let examiner = Examiner::new(sandbox, args.cache.as_ref().map(FactsCache::new), jobs).with_antivirus(Antivirus::new(&config.antivirus));
     let style = Style::new(lang);
     let mut worst = Vec::new();
     let mut waiting = std::collections::VecDeque::new();

@@ -1,7 +1,7 @@
 //! What a worker tells: the bodies of events. `docs/asyncapi.yaml` is the contract, `greffier schema event` the schema.
 //!
 //! Ids of events are derived from the job: what is announced twice carries the same id twice. Progress
-//! ([`ItemChecked`]) is told once and may be lost with a worker; how a job ended is told until it is confirmed.
+//! ([`ItemChecked`], [`SubmissionDelayed`]) is told once and may be lost with a worker; how a job ended is told until it is confirmed.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ use super::{Finding, Text, Verdict};
 pub const SUBMISSION_RECEIVED: &str = "greffier.submission.received.v1";
 /// One item has been looked at.
 pub const ITEM_CHECKED: &str = "greffier.item.checked.v1";
+/// Put off: something outside failed, and the job is tried again by itself.
+pub const SUBMISSION_DELAYED: &str = "greffier.submission.delayed.v1";
 /// Accepted, perhaps with warnings: the bundle is there for a verifier.
 pub const BUNDLE_READY: &str = "greffier.bundle.ready.v1";
 /// Rejected: the vendor has something to fix. The bundle is there as well.
@@ -24,7 +26,7 @@ pub const SUBMISSION_REJECTED: &str = "greffier.submission.rejected.v1";
 /// Set aside: an operator must look.
 pub const SUBMISSION_PARKED: &str = "greffier.submission.parked.v1";
 /// Every type of event, in the order of a job's life.
-pub const TYPES: [&str; 5] = [SUBMISSION_RECEIVED, ITEM_CHECKED, BUNDLE_READY, SUBMISSION_REJECTED, SUBMISSION_PARKED];
+pub const TYPES: [&str; 6] = [SUBMISSION_RECEIVED, ITEM_CHECKED, SUBMISSION_DELAYED, BUNDLE_READY, SUBMISSION_REJECTED, SUBMISSION_PARKED];
 
 /// Which submission an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +85,18 @@ pub struct ItemChecked {
     pub done: u64,
     /// Items of the submission.
     pub total: u64,
+}
+
+/// Body of [`SUBMISSION_DELAYED`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmissionDelayed {
+    /// Id of the job.
+    pub job: String,
+    /// Why.
+    pub reason: ParkReason,
+    /// For people.
+    pub explanation: Text,
 }
 
 /// Body of [`BUNDLE_READY`] and [`SUBMISSION_REJECTED`]: how it ended. Also what the vault keeps under `outcomes/`.

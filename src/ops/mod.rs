@@ -18,4 +18,5 @@ pub mod health;
 pub mod http;
 pub mod ledger;
 mod listen;
+pub mod machine;
 pub mod metrics;

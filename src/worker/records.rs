@@ -147,9 +147,11 @@ pub fn round_key(submission: &Submission, revision: u32) -> Key {
 /// [`StoreError`]; a record that is no JSON of its kind is [`StoreError::Corrupt`].
 pub async fn read<T: DeserializeOwned>(store: &dyn Store, key: &Key) -> Result<Option<T>, StoreError> {
     let Some(bytes) = read_bytes(store, key, MAX_RECORD).await? else { return Ok(None) };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|e| StoreError::Corrupt { store: store.name(), key: key.clone(), detail: e.to_string() })
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| StoreError::Corrupt {
+        store: store.name(),
+        key: key.clone(),
+        detail: e.to_string(),
+    })
 }
 
 /// Reads a small object whole; `None` where there is none.
