@@ -1,7 +1,7 @@
 //! What is under way, as it happens: which job is at which stage, and its items as they end.
 //!
-//! The worker writes here as it goes; a server whose workers are elsewhere copies their events ([`Board::told`]). It is
-//! only ever looked at: nothing is decided by it, and losing it loses nothing.
+//! It is made of the events that workers tell, as they pass through the queue of this process ([`Board::watching`]) or come
+//! back to it as replies. It is only ever looked at: nothing is decided by it, and losing it loses nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use super::metrics::Stage;
-use crate::model::event::{About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, Outcome, SUBMISSION_PARKED, SUBMISSION_RECEIVED};
-use crate::model::event::{SUBMISSION_REJECTED, SubmissionParked, SubmissionReceived};
-use crate::model::message::{Envelope, Lane};
+use crate::model::event::{About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, Outcome, SUBMISSION_DELAYED};
+use crate::model::event::{
+    SUBMISSION_PARKED, SUBMISSION_RECEIVED, SUBMISSION_REJECTED, SubmissionDelayed, SubmissionParked, SubmissionReceived,
+};
+use crate::model::message::Envelope;
 use crate::model::submission::FiledUnder;
 use crate::model::text::display_safe;
 use crate::model::{Severity, Text, Verdict};
+use crate::queue::QueueError;
+use crate::queue::observed::{Operation, QueueObserver};
 
 /// How long a job that has ended is still shown as it was.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
@@ -46,9 +49,7 @@ struct Shown {
 #[derive(Debug)]
 struct Job {
     about: About,
-    lane: Option<Lane>,
     began: Timestamp,
-    stage: Option<Stage>,
     done: u64,
     total: u64,
     lines: Vec<Line>,
@@ -94,8 +95,6 @@ pub enum End {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind", content = "with")]
 pub enum Live {
-    /// It is at this stage.
-    Stage(&'static str),
     /// An item has been looked at.
     Item {
         /// Which, and how.
@@ -114,12 +113,8 @@ pub enum Live {
 pub struct UnderWay {
     /// Which.
     pub about: About,
-    /// Lane it came in, where it is known.
-    pub lane: Option<Lane>,
     /// When it was begun.
     pub began: Timestamp,
-    /// Where it is.
-    pub stage: Option<Stage>,
     /// Items looked at.
     pub done: u64,
     /// Items in all.
@@ -130,13 +125,28 @@ pub struct UnderWay {
     pub ended: Option<End>,
 }
 
+#[derive(Debug)]
+struct Watching {
+    board: Board,
+    observer: Arc<dyn QueueObserver>,
+}
+
+impl QueueObserver for Watching {
+    fn called(&self, operation: Operation, error: Option<&QueueError>, took: Duration) {
+        self.observer.called(operation, error, took);
+    }
+
+    fn announced(&self, event: &Envelope) {
+        self.board.told(event);
+        self.observer.announced(event);
+    }
+}
+
 impl Job {
     fn shown(&self, with_lines: bool) -> UnderWay {
         UnderWay {
             about: self.about.clone(),
-            lane: self.lane,
             began: self.began,
-            stage: self.stage,
             done: self.done,
             total: self.total,
             lines: if with_lines { self.lines.clone() } else { Vec::new() },
@@ -156,7 +166,7 @@ impl Board {
     }
 
     /// A job is begun, or begun again.
-    pub fn begin(&self, lane: Option<Lane>, about: &About, total: u64) {
+    pub fn begin(&self, about: &About, total: u64) {
         let jobs = &mut self.shown().jobs;
         jobs.retain(|_, job| job.ended.as_ref().is_none_or(|(since, _)| since.elapsed() < REMEMBERED));
         if jobs.len() >= MAX_JOBS && !jobs.contains_key(&about.job) {
@@ -167,18 +177,8 @@ impl Board {
         // Those who look at an earlier try go on looking.
         let readers = jobs.remove(&about.job).map_or_else(|| broadcast::channel(LAG).0, |job| job.readers);
         let began = Timestamp::now();
-        let job = Job { about: about.clone(), lane, began, stage: None, done: 0, total, lines: Vec::new(), ended: None, readers };
+        let job = Job { about: about.clone(), began, done: 0, total, lines: Vec::new(), ended: None, readers };
         jobs.insert(about.job.clone(), job);
-    }
-
-    /// It goes on to a stage.
-    pub fn stage(&self, job: &str, stage: Stage) {
-        if let Some(job) = self.shown().jobs.get_mut(job)
-            && job.stage != Some(stage)
-        {
-            job.stage = Some(stage);
-            job.tell(Live::Stage(stage.as_str()));
-        }
     }
 
     /// One of its items has been looked at.
@@ -225,7 +225,7 @@ impl Board {
         match event.kind.as_str() {
             SUBMISSION_RECEIVED => {
                 if let Ok(SubmissionReceived { about, items, .. }) = serde_json::from_slice(body) {
-                    self.begin(None, &about, items);
+                    self.begin(&about, items);
                 }
             }
             ITEM_CHECKED => {
@@ -243,8 +243,18 @@ impl Board {
                     self.end(&about.job, End::Parked { code: reason.code });
                 }
             }
+            SUBMISSION_DELAYED => {
+                if let Ok(SubmissionDelayed { job, .. }) = serde_json::from_slice(body) {
+                    self.end(&job, End::Later);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Also shows what passes through a queue that `observer` watches.
+    pub fn watching(&self, observer: Arc<dyn QueueObserver>) -> Arc<dyn QueueObserver> {
+        Arc::new(Watching { board: self.clone(), observer })
     }
 
     /// Jobs published in the last minute and in the last hour, as far as this process has seen.

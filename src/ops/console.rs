@@ -31,14 +31,14 @@ use super::guard::{Guard, Visitor, cookie};
 use super::health::Condition;
 use super::http::Parts;
 use super::ledger::{Query, Record, Standing};
-use super::metrics::Stage;
 use crate::model::event::{About, Object, SubmissionParked};
 use crate::model::message::Lane;
-use crate::model::submission::Stage as Part;
+use crate::model::submission::Stage;
 use crate::model::text::display_safe;
 use crate::model::{Lang, Text, Verdict};
 use crate::queue::{Place, QueueError, Waiting};
 use crate::store::StoreError;
+use crate::worker::state::{JobState, State as WorkerState};
 
 const STYLE: &str = include_str!("templates/console.css");
 const SCRIPT: &str = include_str!("templates/console.js");
@@ -60,8 +60,10 @@ const PAGE: usize = 50;
 const MAX_PARKED: usize = 500;
 /// People who follow submissions at once.
 const MAX_FOLLOWERS: usize = 100;
-/// How often a stream asks the vault whether the job has ended elsewhere.
-const LOOK_AGAIN: Duration = Duration::from_secs(3);
+/// How often a stream looks at the stage.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After so many looks the vault is asked whether the job has ended elsewhere.
+const ASK_AGAIN: u32 = 4;
 /// Part of a bundle's page in which its own policy stands, bytes.
 const HEAD: usize = 8 * 1024;
 /// Largest page of a bundle that is served, bytes.
@@ -218,9 +220,9 @@ impl<'a> Look<'a> {
 
     fn about(&self, about: &About) -> AboutView {
         let (fr, en) = match &about.stage {
-            Part::Eligibility => ("Éligibilité".to_owned(), "Eligibility".to_owned()),
-            Part::Dossier => ("Dossier complet".to_owned(), "Whole file".to_owned()),
-            Part::Chapter { chapter } => (format!("Chapitre {}", line(chapter)), format!("Chapter {}", line(chapter))),
+            Stage::Eligibility => ("Éligibilité".to_owned(), "Eligibility".to_owned()),
+            Stage::Dossier => ("Dossier complet".to_owned(), "Whole file".to_owned()),
+            Stage::Chapter { chapter } => (format!("Chapitre {}", line(chapter)), format!("Chapter {}", line(chapter))),
         };
         AboutView {
             job: about.job.clone(),
@@ -256,13 +258,40 @@ impl<'a> Look<'a> {
     fn job(&self, job: &UnderWay) -> JobView {
         JobView {
             about: self.about(&job.about),
-            lane: job.lane.map(|lane| self.lane(lane)),
-            stage: job.stage.map(|stage| self.stage(stage)),
+            lane: None,
+            stage: None,
             done: job.done,
             total: job.total,
             percent: if job.total == 0 { 0 } else { (job.done.min(job.total) * 100) / job.total },
             since: self.duration(Timestamp::now().duration_since(job.began).unsigned_abs()),
             lines: job.lines.iter().map(|line| self.item(line)).collect(),
+        }
+    }
+
+    /// A job of this process's worker.
+    fn state(&self, job: &JobState) -> JobView {
+        let (done, total) = (job.done as u64, job.total as u64);
+        JobView {
+            about: job.about.as_ref().map_or_else(
+                || AboutView {
+                    job: String::new(),
+                    short: String::new(),
+                    candidature: None,
+                    company: None,
+                    product: None,
+                    demarche: String::new(),
+                    stage: self.t("Lecture du message", "Reading the message"),
+                    revision: 0,
+                },
+                |about| self.about(about),
+            ),
+            lane: Some(self.lane(job.lane)),
+            stage: Some(self.stage(job.stage)),
+            done,
+            total,
+            percent: if total == 0 { 0 } else { (done.min(total) * 100) / total },
+            since: self.duration(Timestamp::now().duration_since(job.since).unsigned_abs()),
+            lines: Vec::new(),
         }
     }
 
@@ -284,15 +313,12 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn stage(&self, stage: Stage) -> String {
+    fn stage(&self, stage: &str) -> String {
         match stage {
-            Stage::Ingest => self.t("Réception", "Receiving"),
-            Stage::Inspect => self.t("Examen des fichiers", "Looking at files"),
-            Stage::Antivirus => self.t("Antivirus", "Antivirus"),
-            Stage::Gazelle => self.t("Rapports Gazelle", "Gazelle reports"),
-            Stage::Assess => self.t("Application des règles", "Applying the rules"),
-            Stage::Bundle => self.t("Constitution du dossier", "Making the bundle"),
-            Stage::Publish => self.t("Publication", "Publishing"),
+            "inspect" => self.t("Examen des éléments", "Looking at items"),
+            "bundle" => self.t("Constitution du dossier", "Making the bundle"),
+            "publish" => self.t("Publication", "Publishing"),
+            _ => self.t("Début", "Beginning"),
         }
     }
 
@@ -455,7 +481,11 @@ async fn overview(State(app): State<App>, Extension(visitor): Extension<Visitor>
             })
         })
         .collect();
-    let jobs = parts.board.under_way();
+    // The worker of this process knows more of its jobs than events tell.
+    let jobs: Vec<_> = match &parts.state {
+        Some(state) => state.jobs().iter().take(100).map(|job| look.state(job)).collect(),
+        None => parts.board.under_way().iter().take(100).map(|job| look.job(job)).collect(),
+    };
     let (minute, hour) = parts.board.pace();
     let parked = depth(Place::Parked).map_or(0, |depth| depth.ready);
     let tile = |figure: String, fr: &str, en: &str, href, alarm| Tile { figure, label: look.t(fr, en), href, alarm };
@@ -477,14 +507,7 @@ async fn overview(State(app): State<App>, Extension(visitor): Extension<Visitor>
             Err(error) => return look.store_failed(&error),
         }
     }
-    let view = Overview {
-        unmet,
-        tiles,
-        lanes,
-        seen: seen.map(|seen| look.when(seen.at)),
-        jobs: jobs.iter().take(100).map(|job| look.job(job)).collect(),
-        latest,
-    };
+    let view = Overview { unmet, tiles, lanes, seen: seen.map(|seen| look.when(seen.at)), jobs, latest };
     look.page("overview.html", "overview", view)
 }
 
@@ -744,6 +767,8 @@ struct Follower {
     headers: HeaderMap,
     job: String,
     state: Following,
+    stage: &'static str,
+    ticks: u32,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -759,7 +784,7 @@ async fn events(State(app): State<App>, Extension(visitor): Extension<Visitor>, 
     let Ok(seat) = Arc::clone(&app.0.followers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")]).into_response();
     };
-    let follower = Follower { app, visitor, headers, job, state: Following::Begun, _seat: seat };
+    let follower = Follower { app, visitor, headers, job, state: Following::Begun, stage: "", ticks: 0, _seat: seat };
     let events = stream::unfold(follower, |mut follower| async move {
         let said = follower.next().await?;
         // Views always serialise; an event that did not would be left out.
@@ -818,11 +843,6 @@ impl Follower {
                         heard = receiver.recv() => Some(heard),
                     };
                     match heard {
-                        Some(Ok(Live::Stage(word))) => {
-                            let stage = Stage::ALL.iter().find(|stage| stage.as_str() == word);
-                            let word = stage.map(|stage| self.look().stage(*stage)).unwrap_or_default();
-                            return Some(Told::Stage { word });
-                        }
                         Some(Ok(Live::Item { line, done, total })) => {
                             return Some(Told::Item { line: self.look().item(&line), done, total });
                         }
@@ -837,7 +857,14 @@ impl Follower {
                         // Lagging behind, or begun again: everything is told anew.
                         Some(Err(_)) => self.state = Following::Elsewhere,
                         None => {
-                            if self.is_over().await {
+                            let jobs = self.app.0.parts.state.as_ref().map(WorkerState::jobs).unwrap_or_default();
+                            let here = jobs.iter().find(|job| job.about.as_ref().is_some_and(|about| about.job == self.job));
+                            if let Some(job) = here.filter(|job| job.stage != self.stage) {
+                                self.stage = job.stage;
+                                return Some(Told::Stage { word: self.look().stage(job.stage) });
+                            }
+                            self.ticks += 1;
+                            if self.ticks.is_multiple_of(ASK_AGAIN) && self.is_over().await {
                                 self.state = Following::Ended;
                                 return Some(Told::End);
                             }

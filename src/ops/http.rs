@@ -24,6 +24,7 @@ use super::listen::{Door, Peer};
 use super::metrics::{Metrics, OPEN_METRICS};
 use crate::model::Lang;
 use crate::queue::Queue;
+use crate::worker::state::State as WorkerState;
 
 /// How long requests under way may go on after the server was told to stop.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -35,7 +36,9 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether we live and are ready.
     pub health: Health,
-    /// What is under way.
+    /// What the worker of this process is doing.
+    pub state: Option<WorkerState>,
+    /// What is under way, here and elsewhere.
     pub board: Board,
     /// Where parked jobs are, and are requeued.
     pub queue: Option<Arc<dyn Queue>>,
@@ -73,11 +76,7 @@ impl Server {
         let address = door.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
         let (stopping, stopped) = watch::channel(false);
         let rules = Guard::new(config, &checked);
-        let app = Watched {
-            metrics: parts.metrics.clone(),
-            health: parts.health.clone(),
-            stalled: Duration::from_secs(config.stalled_seconds.max(10)),
-        };
+        let app = Watched { metrics: parts.metrics.clone(), health: parts.health.clone(), worker: parts.state.clone(), stalled: config.stalled_seconds.max(10) };
         let mut router =
             Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics)).with_state(app);
         if config.console {
@@ -118,13 +117,14 @@ impl Server {
 struct Watched {
     metrics: Metrics,
     health: Health,
-    stalled: Duration,
+    worker: Option<WorkerState>,
+    stalled: u64,
 }
 
 async fn livez(State(app): State<Watched>) -> Response {
-    let stalled = app.health.stalled();
-    if stalled > app.stalled {
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("no progress for {} s\n", stalled.as_secs())).into_response();
+    let stalled = app.worker.as_ref().and_then(WorkerState::stalled_for);
+    if let Some(seconds) = stalled.filter(|seconds| *seconds > app.stalled) {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("jobs are under way, and none went further for {seconds} s\n")).into_response();
     }
     "ok\n".into_response()
 }
@@ -144,6 +144,9 @@ struct Reason {
 
 async fn readyz(State(app): State<Watched>, Extension(visitor): Extension<Visitor>) -> Response {
     // Why holds host names and paths: for those who have the token. What is enough for a probe.
+    if app.worker.as_ref().is_some_and(WorkerState::is_draining) {
+        app.health.drain();
+    }
     let reason = |unmet: super::health::Unmet| Reason { condition: unmet.condition, why: visitor.known.then_some(unmet.why) };
     let reasons: Vec<_> = app.health.unmet().into_iter().map(reason).collect();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
