@@ -43,7 +43,8 @@ use crate::worker::state::{JobState, State as WorkerState};
 const STYLE: &str = include_str!("templates/console.css");
 const SCRIPT: &str = include_str!("templates/console.js");
 const MARK: &str = include_str!("templates/mark.svg");
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
+    ("parts.html", include_str!("templates/parts.html")),
     ("base.html", include_str!("templates/base.html")),
     ("overview.html", include_str!("templates/overview.html")),
     ("submissions.html", include_str!("templates/submissions.html")),
@@ -153,7 +154,7 @@ impl<'a> Look<'a> {
             template.render(context! {
                 lang => match self.lang { Lang::Fr => "fr", Lang::En => "en" },
                 page => page,
-                path => self.path.clone(),
+                back => form(&[("to", &self.path)]),
                 known => self.visitor.known,
                 session => self.visitor.session,
                 has_ledger => parts.ledger.is_some(),
