@@ -91,6 +91,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Take submissions from the queue, check them, publish bundles, until told to stop
     Worker(worker::WorkerArgs),
+    /// Work, with a console in the browser that also takes deposits for a pre-check
+    Serve(worker::ServeArgs),
     /// Put a deposit into the queue, follow it, print the verdict
     Submit(submit::SubmitArgs),
     /// Tell whether anything that was received is nowhere
@@ -130,7 +132,8 @@ pub async fn run() -> ExitCode {
         Command::Catalogue(args) => catalogue::run(args),
         Command::Gazelle(args) => gazelle::run(args, &config, lang).await,
         Command::Verify(args) => verify::run(&args, lang),
-        Command::Worker(args) => worker::run(args, &config).await,
+        Command::Worker(args) => worker::run(&args, &config, lang).await,
+        Command::Serve(args) => worker::serve(&args, &config, lang).await,
         Command::Submit(args) => submit::run(args, &config, lang).await,
         Command::Audit(args) => audit::run(args, &config, lang).await,
         Command::Explain(args) => explain::run(&args, lang),
