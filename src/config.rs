@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::antivirus::AntivirusConfig;
 use crate::check::folder::position;
+use crate::check::previews::PreviewConfig;
 use crate::gazelle::GazelleConfig;
 use crate::inspect::Limits;
 use crate::model::Lang;
@@ -30,6 +31,8 @@ pub struct Config {
     pub sandbox: SandboxConfig,
     /// How submissions are checked.
     pub check: CheckConfig,
+    /// Pictures of PDF and videos on the bundle's page.
+    pub preview: PreviewConfig,
     /// How Gazelle reports are fetched.
     pub gazelle: GazelleConfig,
     /// Who scans for malware.
@@ -54,6 +57,7 @@ impl Default for Config {
             inspect: Limits::default(),
             sandbox: SandboxConfig::default(),
             check: CheckConfig::default(),
+            preview: PreviewConfig::default(),
             gazelle: GazelleConfig::default(),
             antivirus: AntivirusConfig::default(),
             queue: QueueConfig::default(),
@@ -212,6 +216,8 @@ impl Config {
         if self.sandbox.cpu_seconds > self.sandbox.wall_seconds {
             return refuse("sandbox.wall_seconds must be at least sandbox.cpu_seconds".into());
         }
+        self.antivirus.check().map_err(ConfigError::Contradiction)?;
+        self.preview.check().map_err(ConfigError::Contradiction)?;
         self.queue.check().map_err(ConfigError::Contradiction)?;
         self.staging.check("staging").map_err(ConfigError::Contradiction)?;
         self.vault.check("vault").map_err(ConfigError::Contradiction)?;

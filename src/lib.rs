@@ -12,6 +12,7 @@ pub mod gazelle;
 pub mod identify;
 pub mod inspect;
 pub mod model;
+pub mod ops;
 pub mod pipeline;
 pub mod queue;
 pub mod sandbox;

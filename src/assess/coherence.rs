@@ -28,7 +28,7 @@ const HEADING: usize = 300;
 const NAMED: usize = 6;
 
 /// One spelling of an id → its canonical form, where it is one.
-pub type Canonical<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Canonical<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// What the catalogue says an id is. The same id may be a scenario's and a proof's: published catalogues do that.
 #[derive(Debug, Clone, Default)]

@@ -69,6 +69,7 @@ pub fn report(revision: u32, items: Vec<ItemReport>) -> Report {
             id: "lgc-vague-2".into(),
             version: "1".into(),
             title: Text::new("LGC vague 2", "LGC wave 2"),
+            profiles: Default::default(),
             sha256: "00".into(),
             catalogue_version: "1".into(),
             catalogue_source: "inventé".into(),

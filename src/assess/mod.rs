@@ -104,6 +104,12 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
             id: pipeline.id.clone(),
             version: pipeline.version.clone(),
             title: pipeline.title.clone(),
+            profiles: submission
+                .candidature
+                .profiles
+                .iter()
+                .filter_map(|chosen| Some((chosen.clone(), pipeline.profile(chosen)?.title.clone())))
+                .collect(),
             sha256: loaded.sha256.clone(),
             catalogue_version: loaded.catalogue.version.clone(),
             catalogue_source: loaded.catalogue.source.clone(),
@@ -129,6 +135,39 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     // Last: every rule above reads what files really say.
     privacy::redact_report(&mut report, &pipeline.guards.privacy);
     report
+}
+
+/// Judges items one by one, as they end, before [`assess`] has seen them all: what a vendor is told meanwhile.
+pub struct Preview<'a> {
+    submission: &'a Submission,
+    expected: completeness::Expected<'a>,
+    known: coherence::Known<'a>,
+    positions: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Preview<'a> {
+    /// For the items of `submission`.
+    pub fn new(loaded: &'a Loaded, submission: &'a Submission) -> Self {
+        Self {
+            submission,
+            expected: completeness::Expected::new(loaded, submission),
+            known: coherence::Known::new(&loaded.catalogue.preuves, &ids::canonical),
+            positions: submission.items.iter().enumerate().map(|(n, item)| (item.id.as_str(), n)).collect(),
+        }
+    }
+
+    /// One item by itself, without its facts: rules that compare items come later. `None` for an id that is not there.
+    pub fn item(&self, id: &str, looked: &Examined) -> Option<ItemReport> {
+        let position = *self.positions.get(id)?;
+        let item = self.submission.items.get(position)?;
+        let mut judged = judge_item(&self.expected, &self.known, self.submission, item, position, looked);
+        policy::settle(&mut judged.findings);
+        judged.verdict = Verdict::of(judged.findings.iter().map(|f| f.severity));
+        // Not told here, and long to mask.
+        judged.facts = None;
+        privacy::redact_item(&mut judged, &self.expected.guards().privacy);
+        Some(judged)
+    }
 }
 
 fn judge_item(

@@ -20,7 +20,7 @@ use crate::model::facts::{CellValue, Detail, Facts, MAX_SIGNALS_PER_CODE, SheetF
 use crate::model::finding::Arg;
 use crate::model::gazelle::{GazelleFacts, GazelleOutcome, GazelleReport};
 use crate::model::report::{ItemReport, Report};
-use crate::model::submission::{FiledUnder, Item};
+use crate::model::submission::{ChangeRequest, FiledUnder, Item};
 use crate::model::{Finding, Place, Signal, Text};
 use crate::pipeline::guards::PrivacyPolicy;
 
@@ -155,6 +155,12 @@ pub fn redact_item(item: &mut ItemReport, policy: &PrivacyPolicy) {
     if let Some(GazelleFacts { outcome: GazelleOutcome::Fetched { report, .. }, .. }) = &mut item.gazelle {
         redact_gazelle(report, policy);
     }
+}
+
+/// A verifier's requests may quote a patient's number: masked like everything else that is shown.
+pub fn masked_requests(requests: &[ChangeRequest], policy: &PrivacyPolicy) -> Vec<ChangeRequest> {
+    let masked = |r: &ChangeRequest| ChangeRequest { text: masked_text(&r.text, policy).unwrap_or_else(|| r.text.clone()), ..r.clone() };
+    requests.iter().map(masked).collect()
 }
 
 /// Masks the numbers in the ids of items that were made from file names; ids stay different from one another.

@@ -41,6 +41,8 @@ const SCRIPT: &str = include_str!("templates/index.js");
 pub const MAX_PREVIEW: usize = 256 * 1024;
 /// Pictures of one item.
 const MAX_PREVIEWS: usize = 8;
+/// Pictures of the whole page, bytes before Base64: a page of 239 proofs stays near 3 MB.
+const MAX_PREVIEW_BYTES: usize = 1_536 * 1024;
 /// Text of one item that can be searched, bytes.
 const MAX_SEARCH: usize = 2_048;
 /// Members of an archive that are listed.
@@ -159,7 +161,7 @@ struct View {
     stage: Text,
     revision: u32,
     submitted: Option<Text>,
-    profiles: Vec<String>,
+    profiles: Vec<Text>,
     vague_1: Option<bool>,
     verdict: Status,
     sentence: Text,
@@ -357,7 +359,11 @@ struct ItemView {
     format: Option<String>,
     size: Option<Text>,
     figures: Vec<Text>,
+    /// What is seen at once: the image, the first page, the first frame.
+    preview: Option<PreviewView>,
+    /// What is seen on demand: further pages, the time-line.
     previews: Vec<PreviewView>,
+    previews_word: Text,
     findings: Vec<FindingView>,
     notices: Vec<FindingView>,
     members: Vec<String>,
@@ -403,9 +409,10 @@ impl View {
     fn new(report: &Report, options: &PageOptions) -> Self {
         let numbers: BTreeMap<&str, usize> = report.items.iter().enumerate().map(|(i, item)| (item.id.as_str(), i)).collect();
         let history = History::new(report.round.as_ref());
+        let pictures = Pictures::new(report, options);
         let item_view = |id: &String| {
             let number = *numbers.get(id.as_str())?;
-            Some(ItemView::new(number, report.items.get(number)?, options, &history))
+            Some(ItemView::new(number, report.items.get(number)?, options, &pictures, &history))
         };
         // Units by what is filed there, for links from the section on the round.
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
@@ -494,7 +501,7 @@ impl View {
             .iter()
             .enumerate()
             .filter(|(_, i)| !listed.contains(i.id.as_str()))
-            .map(|(n, i)| ItemView::new(n, i, options, &history))
+            .map(|(n, i)| ItemView::new(n, i, options, &pictures, &history))
             .collect();
 
         let rejected = causes(report, Verdict::Rejected, Severity::Error);
@@ -570,7 +577,11 @@ impl View {
             stage: stage(report),
             revision: report.revision,
             submitted: report.submitted_at.as_deref().map(moment),
-            profiles: candidature.profiles.iter().map(|p| line(p)).collect(),
+            profiles: candidature
+                .profiles
+                .iter()
+                .map(|id| report.pipeline.profiles.get(id).map_or_else(|| Text::new(line(id), line(id)), text))
+                .collect(),
             vague_1: candidature.referenced_vague_1,
             verdict: Status::of(report.verdict),
             sentence,
@@ -629,7 +640,7 @@ impl View {
                         .collect(),
                 })
                 .collect(),
-            limitations: report.limitations.iter().map(text).collect(),
+            limitations: report.limitations.iter().map(text).chain(pictures.left_out()).collect(),
             identifiers: candidature.identifiers.iter().map(|(k, v)| (line(k), line(v))).collect(),
             references: vec![
                 (Text::new("Rapport", "Report"), line(&report.id)),
@@ -686,10 +697,11 @@ fn scenario_of<'a>(exigences: &'a mut Vec<ExigenceView>, preuve: &PreuveReport) 
 }
 
 impl ItemView {
-    fn new(number: usize, item: &ItemReport, options: &PageOptions, history: &History) -> Self {
+    fn new(number: usize, item: &ItemReport, options: &PageOptions, pictures: &Pictures, history: &History) -> Self {
         let (notices, findings): (Vec<&Finding>, Vec<&Finding>) = item.findings.iter().partition(|f| f.severity == Severity::Notice);
         let facts = item.facts.as_ref();
-        let previews = options.previews.get(&item.id).map(Vec::as_slice).unwrap_or_default();
+        let mut previews = pictures.of(&item.id);
+        let preview = if previews.is_empty() { None } else { Some(previews.remove(0)) };
         let archive_members = facts.map(Facts::members).unwrap_or_default();
         Self {
             anchor: number,
@@ -704,7 +716,12 @@ impl ItemView {
             format: facts.and_then(|f| f.format).map(|f| f.label().to_owned()),
             size: item.size.map(size),
             figures: facts.map(figures).unwrap_or_default(),
-            previews: previews.iter().take(MAX_PREVIEWS).filter_map(preview).collect(),
+            preview,
+            previews_word: match facts.map(|f| &f.detail) {
+                Some(Some(Detail::Video(_))) => Text::new("Images le long de la vidéo", "Frames along the video"),
+                _ => Text::new("Pages suivantes", "Further pages"),
+            },
+            previews,
             findings: findings.into_iter().map(FindingView::new).collect(),
             notices: notices.into_iter().map(FindingView::new).collect(),
             members: archive_members
@@ -1188,13 +1205,66 @@ fn step(line: &str) -> Option<&str> {
         .then_some(line)
 }
 
+/// Which pictures the page has room for. The first picture of every item comes before the second of any.
+struct Pictures<'a> {
+    shown: BTreeMap<&'a str, Vec<&'a Preview>>,
+    total: usize,
+}
+
+impl<'a> Pictures<'a> {
+    fn new(report: &'a Report, options: &PageOptions<'a>) -> Self {
+        let mut pictures = Self { shown: BTreeMap::new(), total: 0 };
+        let mut room = MAX_PREVIEW_BYTES;
+        let mut full: BTreeSet<&str> = BTreeSet::new();
+        for rank in 0..MAX_PREVIEWS {
+            for item in &report.items {
+                let of_item = options.previews.get(&item.id).and_then(|all| all.get(rank));
+                let Some(preview) = of_item.filter(|p| media_type(&p.bytes).is_some()) else { continue };
+                pictures.total += 1;
+                match room.checked_sub(preview.bytes.len()) {
+                    Some(left) if !full.contains(item.id.as_str()) => {
+                        room = left;
+                        pictures.shown.entry(&item.id).or_default().push(preview);
+                    }
+                    // Nor the smaller ones after it: a time-line without its middle would mislead.
+                    _ => {
+                        full.insert(&item.id);
+                    }
+                }
+            }
+        }
+        pictures
+    }
+
+    fn of(&self, item: &str) -> Vec<PreviewView> {
+        self.shown.get(item).into_iter().flatten().filter_map(|p| preview(p)).collect()
+    }
+
+    /// What is to be said where there was not room for all.
+    fn left_out(&self) -> Option<Text> {
+        let shown: usize = self.shown.values().map(Vec::len).sum();
+        let left = self.total - shown;
+        (left > 0).then(|| {
+            Text::new(
+                format!("Pour que cette page reste légère, {left} aperçu(x) sur {} n'y sont pas ; les fichiers y sont tous.", self.total),
+                format!("To keep this page light, {left} preview(s) of {} are not in it; all files are.", self.total),
+            )
+        })
+    }
+}
+
+/// What a picture is, by its first bytes; `None` for anything that does not belong into the page.
+fn media_type(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        _ if bytes.len() > MAX_PREVIEW => None,
+        [0xFF, 0xD8, 0xFF, ..] => Some("image/jpeg"),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some("image/png"),
+        _ => None,
+    }
+}
+
 fn preview(preview: &Preview) -> Option<PreviewView> {
-    let media_type = match preview.bytes.as_slice() {
-        [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => "image/png",
-        _ => return None,
-    };
-    (preview.bytes.len() <= MAX_PREVIEW).then(|| PreviewView {
+    media_type(&preview.bytes).map(|media_type| PreviewView {
         uri: format!("data:{media_type};base64,{}", BASE64.encode(&preview.bytes)),
         caption: preview.caption.as_ref().map(text).unwrap_or_default(),
     })

@@ -1,58 +1,126 @@
-//! Facts by content: `facts/<inspector version>-<limits>/<sha256>.json` in a directory.
+//! Facts by content: `<inspector version>-<program version>-<limits>/<first two digits>/<sha256>.json`.
 //!
 //! Facts are a pure function of bytes, inspector version and limits; that triple is the key, so an entry never
-//! goes stale. A file is written beside its place and renamed into it: a reader sees all of it or nothing.
+//! goes stale. One machine keeps them in a directory; a fleet shares them through its vault. A cache that fails is
+//! only slower: it says so in the log, and the file is looked at again.
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt as _;
 
 use crate::inspect::Limits;
 use crate::model::facts::{Facts, INSPECTOR_VERSION};
+use crate::store::{Content, Created, Key, Store};
 
-/// A directory of facts.
+/// Largest entry that is read, bytes: above the largest answer of a child.
+const MAX_ENTRY: u64 = 256 * 1024 * 1024;
+
+/// Where facts are kept.
 #[derive(Debug, Clone)]
-pub struct FactsCache {
-    root: PathBuf,
+pub struct FactsCache(Kept);
+
+#[derive(Debug, Clone)]
+enum Kept {
+    Directory(PathBuf),
+    /// Below this prefix of a store.
+    Store(Arc<dyn Store>, String),
 }
 
 impl FactsCache {
-    /// The cache under `root`; nothing is created before the first entry.
+    /// The cache in a directory; nothing is created before the first entry.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self(Kept::Directory(root.into()))
     }
 
-    fn path(&self, sha256: &str, limits: &Limits) -> PathBuf {
+    /// The cache in a store, below `prefix` (`facts/`).
+    pub fn in_store(store: Arc<dyn Store>, prefix: &str) -> Self {
+        Self(Kept::Store(store, prefix.to_owned()))
+    }
+
+    fn name(sha256: &str, limits: &Limits, extension: &str) -> String {
         // Limits are plain numbers: they always serialise.
         let limits = serde_json::to_vec(limits).unwrap_or_default();
         let limits = hex::encode(&Sha256::digest(&limits)[..6]);
         let shard = sha256.get(..2).unwrap_or("xx");
-        self.root.join(format!("{INSPECTOR_VERSION}-{}-{limits}", env!("CARGO_PKG_VERSION"))).join(shard).join(format!("{sha256}.json"))
+        format!("{INSPECTOR_VERSION}-{}-{limits}/{shard}/{sha256}.{extension}", env!("CARGO_PKG_VERSION"))
     }
 
     /// The facts of these bytes, where they are known. A damaged entry is as good as none.
-    pub fn get(&self, sha256: &str, limits: &Limits) -> Option<Facts> {
-        let bytes = std::fs::read(self.path(sha256, limits)).ok()?;
+    pub async fn get(&self, sha256: &str, limits: &Limits) -> Option<Facts> {
+        let name = Self::name(sha256, limits, "json");
+        let bytes = match &self.0 {
+            Kept::Directory(root) => std::fs::read(root.join(name)).ok()?,
+            Kept::Store(store, prefix) => match store.open(&Key::ours(format!("{prefix}{name}"))).await {
+                Ok(Some(opened)) => {
+                    let mut bytes = Vec::new();
+                    let read = opened.reader.take(MAX_ENTRY).read_to_end(&mut bytes).await;
+                    read.inspect_err(|e| tracing::warn!(error = %e, "cached facts could not be read; the file is looked at again")).ok()?;
+                    bytes
+                }
+                Ok(None) => return None,
+                Err(e) => {
+                    tracing::warn!(error = %e, "cached facts could not be read; the file is looked at again");
+                    return None;
+                }
+            },
+        };
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Keeps the facts of these bytes, unless they tell of a technical failure that the next look may not meet.
-    ///
-    /// # Errors
-    /// What the file system answers.
-    pub fn put(&self, sha256: &str, limits: &Limits, facts: &Facts) -> std::io::Result<()> {
+    /// Keeps the facts of these bytes, unless they tell of a technical failure that the next look may not meet. A failure
+    /// to keep them is logged.
+    pub async fn put(&self, sha256: &str, limits: &Limits, facts: &Facts) {
         if facts.has("sandbox-wall") {
-            return Ok(());
+            return;
         }
-        let path = self.path(sha256, limits);
-        let folder = path.parent().ok_or_else(|| std::io::Error::other("a cache entry has a folder"))?;
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, facts)?;
-        file.flush()?;
-        file.persist(&path).map_err(|e| e.error)?;
-        Ok(())
+        let kept = match serde_json::to_vec(facts) {
+            Ok(bytes) => self.write(&Self::name(sha256, limits, "json"), &bytes).await.map(|_| ()),
+            Err(e) => Err(e.into()),
+        };
+        if let Err(e) = kept {
+            tracing::warn!(error = %e, "facts could not be cached; the next run will look again");
+        }
+    }
+
+    /// Notes that these bytes ended their inspection from outside; returns whether it is not the first time.
+    pub async fn strike(&self, sha256: &str, limits: &Limits) -> bool {
+        match self.write(&Self::name(sha256, limits, "strike"), b"1").await {
+            Ok(created) => created == Created::Existed,
+            Err(e) => {
+                tracing::warn!(error = %e, "a file that ended its inspection could not be noted");
+                false
+            }
+        }
+    }
+
+    /// Writes an entry whole or not at all. An entry of a store is never replaced: whoever wrote it first had the same facts.
+    async fn write(&self, name: &str, bytes: &[u8]) -> Result<Created, Box<dyn std::error::Error + Send + Sync>> {
+        match &self.0 {
+            Kept::Directory(root) => {
+                let path = root.join(name);
+                let folder = path.parent().ok_or("a cache entry has a folder")?;
+                std::fs::create_dir_all(folder)?;
+                let existed = path.exists();
+                let mut file = tempfile::NamedTempFile::new_in(folder)?;
+                file.write_all(bytes)?;
+                file.persist(&path).map_err(|e| e.error)?;
+                Ok(if existed { Created::Existed } else { Created::New })
+            }
+            Kept::Store(store, prefix) => {
+                let key = Key::ours(format!("{prefix}{name}"));
+                match store.create(&key, Content::Bytes(bytes), crate::model::message::JSON).await {
+                    // A damaged entry would be looked at anew each time.
+                    Err(crate::store::StoreError::Conflict { .. }) => {
+                        store.replace(&key, bytes, crate::model::message::JSON).await?;
+                        Ok(Created::Existed)
+                    }
+                    other => Ok(other?),
+                }
+            }
+        }
     }
 }
 
@@ -60,35 +128,44 @@ impl FactsCache {
 mod tests {
     use super::*;
 
-    #[test]
-    fn facts_come_back_and_other_limits_are_another_entry() {
+    fn cache() -> (tempfile::TempDir, FactsCache, Limits) {
         let dir = tempfile::tempdir().unwrap();
         let cache = FactsCache::new(dir.path());
-        let limits = Limits::default();
-        cache.put("abcd", &limits, &Facts::of_size(3)).unwrap();
-        assert_eq!(cache.get("abcd", &limits), Some(Facts::of_size(3)));
-        assert_eq!(cache.get("abcd", &Limits { max_depth: 9, ..limits }), None);
+        (dir, cache, Limits::default())
     }
 
-    #[test]
-    fn a_damaged_entry_is_as_good_as_none_and_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = FactsCache::new(dir.path());
-        let limits = Limits::default();
-        cache.put("abcd", &limits, &Facts::of_size(3)).unwrap();
-        std::fs::write(cache.path("abcd", &limits), b"{").unwrap();
-        assert_eq!(cache.get("abcd", &limits), None);
-        cache.put("abcd", &limits, &Facts::of_size(4)).unwrap();
-        assert_eq!(cache.get("abcd", &limits), Some(Facts::of_size(4)));
+    #[tokio::test]
+    async fn facts_come_back_and_other_limits_are_another_entry() {
+        let (_dir, cache, limits) = cache();
+        cache.put("abcd", &limits, &Facts::of_size(3)).await;
+        assert_eq!(cache.get("abcd", &limits).await, Some(Facts::of_size(3)));
+        assert_eq!(cache.get("abcd", &Limits { max_depth: 9, ..limits }).await, None);
     }
 
-    #[test]
-    fn a_technical_failure_is_not_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let cache = FactsCache::new(dir.path());
+    #[tokio::test]
+    async fn a_damaged_entry_is_as_good_as_none_and_is_replaced() {
+        let (dir, cache, limits) = cache();
+        cache.put("abcd", &limits, &Facts::of_size(3)).await;
+        std::fs::write(dir.path().join(FactsCache::name("abcd", &limits, "json")), b"{").unwrap();
+        assert_eq!(cache.get("abcd", &limits).await, None);
+        cache.put("abcd", &limits, &Facts::of_size(4)).await;
+        assert_eq!(cache.get("abcd", &limits).await, Some(Facts::of_size(4)));
+    }
+
+    #[tokio::test]
+    async fn a_technical_failure_is_not_kept() {
+        let (_dir, cache, limits) = cache();
         let mut facts = Facts::of_size(3);
         facts.push(crate::model::Signal::new("sandbox-wall"));
-        cache.put("abcd", &Limits::default(), &facts).unwrap();
-        assert_eq!(cache.get("abcd", &Limits::default()), None);
+        cache.put("abcd", &limits, &facts).await;
+        assert_eq!(cache.get("abcd", &limits).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_second_strike_counts() {
+        let (_dir, cache, limits) = cache();
+        assert!(!cache.strike("abcd", &limits).await);
+        assert!(cache.strike("abcd", &limits).await);
+        assert!(!cache.strike("ef01", &limits).await);
     }
 }

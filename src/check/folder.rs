@@ -10,9 +10,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
+use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{SourceError, Sources};
+use super::{Source, SourceError, Sources};
 use crate::model::submission::{Candidature, ChangeRequest, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
 use crate::pipeline::{Loaded, ids};
 
@@ -118,21 +119,27 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
 }
 
 fn read_submission(path: &Path) -> Result<Submission, FolderError> {
-    let text = read_text(path)?;
-    let malformed = |message: String| FolderError::Malformed { path: path.to_owned(), message };
-    let submission: Submission = serde_json::from_str(&text).map_err(|e| {
+    parse_submission(&read_text(path)?).map_err(|message| FolderError::Malformed { path: path.to_owned(), message })
+}
+
+/// A submission document.
+///
+/// # Errors
+/// `line:column: why`, or ` why` where no line is at fault.
+pub fn parse_submission(text: &str) -> Result<Submission, String> {
+    let submission: Submission = serde_json::from_str(text).map_err(|e| {
         // serde_json repeats the position at the end of its words.
         let words = e.to_string();
         let words = words.split(" at line ").next().unwrap_or_default().to_owned();
-        malformed(format!("{}:{}: {words}", e.line(), e.column()))
+        format!("{}:{}: {words}", e.line(), e.column())
     })?;
     if submission.schema != SCHEMA {
-        return Err(malformed(format!(" schema is `{}`, this version reads `{SCHEMA}`", submission.schema)));
+        return Err(format!(" schema is `{}`, this version reads `{SCHEMA}`", submission.schema));
     }
     // Everything is told of an item by its id: two of one id would share facts, and one would hide behind the other.
     let mut ids = BTreeSet::new();
     if let Some(twice) = submission.items.iter().find(|item| !ids.insert(item.id.as_str())) {
-        return Err(malformed(format!("item id `{}` stands twice", twice.id)));
+        return Err(format!("item id `{}` stands twice", twice.id));
     }
     Ok(submission)
 }
@@ -329,8 +336,19 @@ impl FolderSources {
     }
 }
 
+#[async_trait]
 impl Sources for FolderSources {
-    fn open(&self, _item: &str, file: &FileRef) -> Result<File, SourceError> {
+    async fn open(&self, _item: &str, file: &FileRef) -> Result<Source, SourceError> {
+        self.open_now(file).map(|file| Source { file, digest: None })
+    }
+}
+
+impl FolderSources {
+    /// Opens the bytes of one file for reading.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn open_now(&self, file: &FileRef) -> Result<File, SourceError> {
         open_file(&self.resolve(&file.object)?, Some(&self.root), &file.object)
     }
 }
@@ -375,7 +393,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc", dir.path().join("etc")).unwrap();
         let sources = FolderSources { root: dir.path().to_owned(), paths: BTreeMap::new() };
         let open = |object: &str| {
-            sources.open("i", &FileRef { object: object.into(), name: "n".into(), size: None, media_type: None, sha256: None })
+            sources.open_now(&FileRef { object: object.into(), name: "n".into(), size: None, media_type: None, sha256: None })
         };
         assert!(open("a.txt").is_ok());
         for outside in ["/etc/passwd", "../a.txt", "x/../../a.txt", "link.txt", "etc/passwd", "", "."] {
@@ -428,7 +446,7 @@ mod tests {
             let Content::File(file) = &item.content else { panic!("{item:?}") };
             assert_eq!(file.name, "x\u{FFFD}.png");
             let mut text = String::new();
-            sources.open(&item.id, file).unwrap().read_to_string(&mut text).unwrap();
+            sources.open_now(file).unwrap().read_to_string(&mut text).unwrap();
             seen.insert(text);
         }
         assert_eq!(seen.len(), 2);

@@ -35,6 +35,21 @@ impl Links {
         Ok(Self { client, config: Arc::new(config), policy: Arc::new(policy), pins })
     }
 
+    /// The same client, and so the same politeness towards every host, with other copies.
+    #[must_use]
+    pub fn with_pins(&self, pins: Arc<dyn PinSource>) -> Self {
+        Self { pins, ..self.clone() }
+    }
+
+    /// Identities of the links among `urls` whose copies may stand in for them.
+    pub fn identities<'a>(&self, urls: impl IntoIterator<Item = &'a str>) -> std::collections::BTreeSet<String> {
+        let of = |url: &str| match recognise(url, &self.policy, &self.config) {
+            Recognised::Report(link) => Some(link.facts.id.clone()),
+            Recognised::Settled(..) => None,
+        };
+        urls.into_iter().filter_map(of).collect()
+    }
+
     /// Starts asking `links` (item id, address); one task per host gives the facts of its links.
     pub fn start(&self, links: Vec<(String, String)>) -> JoinSet<Vec<(String, GazelleFacts)>> {
         let mut by_host: BTreeMap<Option<String>, Vec<(String, String)>> = BTreeMap::new();

@@ -11,35 +11,52 @@ pub mod facts_cache;
 pub mod folder;
 pub mod ingest;
 pub mod links;
+pub mod places;
+pub mod previews;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use async_trait::async_trait;
 use tokio::task::JoinSet;
 
+use crate::antivirus::{Antivirus, Scan, Why};
 use crate::assess::{self, Examined};
-use crate::model::format::Family;
+use crate::bundle::Preview;
 use crate::model::gazelle::{GazelleOutcome, Pin};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{Content, FileRef, Submission};
-use crate::model::{Signal, Text};
+use crate::model::{Facts, Signal, Text};
 use crate::pipeline::Loaded;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, SandboxError};
 use facts_cache::FactsCache;
+use ingest::Digest;
 use links::Links;
-
-/// Largest side of a thumbnail, pixels: text of a screenshot can be told, not read.
-const THUMBNAIL_SIDE: u32 = 240;
+use places::{Places, Turn};
+use previews::Renderers;
 
 /// Where the bytes of items come from.
+#[async_trait]
 pub trait Sources: Send + Sync {
+    /// Brings the bytes to this machine, where they are elsewhere. Called before a place for a child is taken, so that a
+    /// slow network holds no place; what goes wrong is told by [`Sources::open`].
+    async fn fetch(&self, _item: &str, _file: &FileRef) {}
+
     /// Opens the bytes of one file for reading.
     ///
     /// # Errors
     /// See [`SourceError`]; the item gets the finding that fits.
-    fn open(&self, item: &str, file: &FileRef) -> Result<File, SourceError>;
+    async fn open(&self, item: &str, file: &FileRef) -> Result<Source, SourceError>;
+}
+
+/// The bytes of one file on this machine.
+#[derive(Debug)]
+pub struct Source {
+    /// Open for reading, at its start.
+    pub file: File,
+    /// Its digest, where whoever brought the bytes here has hashed them on the way.
+    pub digest: Option<Digest>,
 }
 
 /// Why the bytes of an item could not be had.
@@ -51,6 +68,14 @@ pub enum SourceError {
     /// A link, a folder, a device, or a path that leaves the submission.
     #[error("`{0}` is not an ordinary file of the submission")]
     NotAFile(String),
+    /// Larger than what is received at all.
+    #[error("`{object}` is larger than {limit} bytes")]
+    TooLarge {
+        /// Its reference.
+        object: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// There, but it could not be read.
     #[error("`{object}` could not be read")]
     Unreadable {
@@ -67,6 +92,7 @@ impl SourceError {
         match self {
             Self::Missing(object) => Signal::new("item-source-missing").arg("object", object.as_str()),
             Self::NotAFile(object) => Signal::new("item-not-a-file").arg("object", object.as_str()),
+            Self::TooLarge { limit, .. } => Signal::new("item-too-large-to-receive").arg("limit_bytes", *limit),
             Self::Unreadable { source, .. } => Signal::new("item-source-unreadable").arg("why", source.kind().to_string()),
         }
     }
@@ -75,14 +101,14 @@ impl SourceError {
 /// Told as items end, in order of completion.
 pub trait Progress: Send + Sync {
     /// One item has been looked at; `done` of `total` have.
-    fn item_done(&self, item: &str, done: usize, total: usize);
+    fn item_done(&self, item: &str, looked: &Examined, done: usize, total: usize);
 }
 
 /// Says nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Silent;
 impl Progress for Silent {
-    fn item_done(&self, _item: &str, _done: usize, _total: usize) {}
+    fn item_done(&self, _item: &str, _looked: &Examined, _done: usize, _total: usize) {}
 }
 
 /// Looks at items and judges submissions.
@@ -91,9 +117,14 @@ pub struct Examiner {
     sandbox: Sandbox,
     cache: Option<FactsCache>,
     /// Items looked at at once; each may take one child's memory.
-    jobs: usize,
+    places: Places,
+    turn: Turn,
     /// Asks Gazelle; without it, links stay undetermined.
     links: Option<Links>,
+    /// Scans every file beside its inspection; without it, reports say that nothing was scanned.
+    antivirus: Option<Antivirus>,
+    /// Draw pages and frames; by default nothing does.
+    renderers: Renderers,
 }
 
 /// A checked submission.
@@ -108,13 +139,42 @@ pub struct Checked {
 impl Examiner {
     /// `jobs` children at most run at once (at least one).
     pub fn new(sandbox: Sandbox, cache: Option<FactsCache>, jobs: usize) -> Self {
-        Self { sandbox, cache, jobs: jobs.max(1), links: None }
+        Self {
+            sandbox,
+            cache,
+            places: Places::new(jobs),
+            turn: Turn::default(),
+            links: None,
+            antivirus: None,
+            renderers: Renderers::default(),
+        }
+    }
+
+    /// With places shared with others, taken in the name of `turn`.
+    #[must_use]
+    pub fn with_places(mut self, places: Places, turn: Turn) -> Self {
+        (self.places, self.turn) = (places, turn);
+        self
     }
 
     /// With a way to ask Gazelle.
     #[must_use]
     pub fn with_links(mut self, links: Links) -> Self {
         self.links = Some(links);
+        self
+    }
+
+    /// With an antivirus; `None` where none is configured.
+    #[must_use]
+    pub fn with_antivirus(mut self, antivirus: Option<Antivirus>) -> Self {
+        self.antivirus = antivirus;
+        self
+    }
+
+    /// With programs that draw pages and frames for the bundle's page.
+    #[must_use]
+    pub fn with_renderers(mut self, renderers: Renderers) -> Self {
+        self.renderers = renderers;
         self
     }
 
@@ -148,10 +208,10 @@ impl Examiner {
                 )
             })
             .collect();
-        out.push(Text::new(
-            "Les fichiers n'ont pas été soumis à un antivirus par cette vérification.",
-            "The files were not submitted to an antivirus by this check.",
-        ));
+        match self.antivirus {
+            Some(_) => out.extend(Antivirus::limitations(examined.values().map(|e| e.signals.as_slice()))),
+            None => out.push(Antivirus::absent()),
+        }
         let unanswered = examined.values().filter_map(|e| e.gazelle.as_ref());
         let unanswered = unanswered.filter(|g| matches!(g.outcome, GazelleOutcome::Offline | GazelleOutcome::Unreachable { .. })).count();
         if unanswered > 0 {
@@ -165,17 +225,16 @@ impl Examiner {
 
     async fn examine_all(&self, submission: &Submission, sources: Arc<dyn Sources>, progress: &dyn Progress) -> BTreeMap<String, Examined> {
         let total = submission.items.len();
-        let slots = Arc::new(Semaphore::new(self.jobs));
         let mut running = JoinSet::new();
         for item in &submission.items {
             let Content::File(file) = &item.content else { continue };
-            let (examiner, sources, slots) = (self.clone(), Arc::clone(&sources), Arc::clone(&slots));
+            let (examiner, sources) = (self.clone(), Arc::clone(&sources));
             let (id, file) = (item.id.clone(), file.clone());
             running.spawn(async move {
-                // The semaphore lives as long as this loop and is never closed.
-                let _slot = slots.acquire_owned().await;
-                let looked = match sources.open(&id, &file) {
-                    Ok(open) => examiner.examine(open).await,
+                sources.fetch(&id, &file).await;
+                let _place = examiner.places.take(&examiner.turn).await;
+                let looked = match sources.open(&id, &file).await {
+                    Ok(source) => examiner.examine(source).await,
                     Err(e) => Examined { signals: vec![e.signal()], ..Examined::default() },
                 };
                 (id, looked)
@@ -190,7 +249,7 @@ impl Examiner {
         while let Some(ended) = running.join_next().await {
             match ended {
                 Ok((id, looked)) => {
-                    progress.item_done(&id, examined.len() + 1, total);
+                    progress.item_done(&id, &looked, examined.len() + 1, total);
                     examined.insert(id, looked);
                 }
                 // The item stays without entry and is judged undetermined (`item-not-examined`).
@@ -201,8 +260,9 @@ impl Examiner {
             match ended {
                 Ok(links) => {
                     for (id, facts) in links {
-                        progress.item_done(&id, examined.len() + 1, total);
-                        examined.insert(id, Examined { gazelle: Some(facts), ..Examined::default() });
+                        let looked = Examined { gazelle: Some(facts), ..Examined::default() };
+                        progress.item_done(&id, &looked, examined.len() + 1, total);
+                        examined.insert(id, looked);
                     }
                 }
                 Err(e) => tracing::error!(error = %e, "a task that asked for links ended abnormally"),
@@ -211,69 +271,71 @@ impl Examiner {
         examined
     }
 
-    /// Thumbnails of the images among the items of `report`, by item id. A picture that gives none is left out:
-    /// its findings say what is wrong with it.
-    pub async fn thumbnails(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<u8>> {
-        let places = Arc::new(Semaphore::new(self.jobs));
-        let mut running = JoinSet::new();
-        for item in &submission.items {
-            let Content::File(file) = &item.content else { continue };
-            let facts = report.items.iter().find(|r| r.id == item.id).and_then(|r| r.facts.as_ref());
-            let Some(format) = facts.and_then(|f| f.format).filter(|f| f.family() == Family::Image) else { continue };
-            let (sandbox, sources, places) = (self.sandbox.clone(), Arc::clone(&sources), Arc::clone(&places));
-            let (id, file) = (item.id.clone(), file.clone());
-            running.spawn(async move {
-                let _place = places.acquire_owned().await;
-                let open = sources.open(&id, &file).ok()?;
-                match sandbox.thumbnail(open, format, THUMBNAIL_SIDE).await {
-                    Ok(jpeg) => Some((id, jpeg?)),
-                    Err(e) => {
-                        tracing::warn!(error = %e, "a thumbnail could not be made");
-                        None
-                    }
-                }
-            });
-        }
-        let mut thumbnails = BTreeMap::new();
-        while let Some(ended) = running.join_next().await {
-            thumbnails.extend(ended.ok().flatten());
-        }
-        thumbnails
+    /// Small pictures of the items of `report`, by item id: see [`previews`].
+    pub async fn previews(&self, report: &Report, submission: &Submission, sources: Arc<dyn Sources>) -> BTreeMap<String, Vec<Preview>> {
+        previews::previews(&self.sandbox, &self.renderers, (&self.places, &self.turn), report, submission, sources).await
     }
 
     /// Looks at one open file.
-    pub async fn examine(&self, file: File) -> Examined {
-        let failed = |why: &str| Signal::new("item-inspection-failed").arg("why", why);
-        let hashing = tokio::task::spawn_blocking(move || ingest::digest(file)).await;
-        let (file, digest) = match hashing {
-            Ok(Ok(hashed)) => hashed,
-            Ok(Err(e)) => {
-                return Examined {
-                    signals: vec![Signal::new("item-source-unreadable").arg("why", e.kind().to_string())],
-                    ..Examined::default()
-                };
-            }
-            Err(_) => return Examined { signals: vec![failed("lecture interrompue")], ..Examined::default() },
+    pub async fn examine(&self, source: Source) -> Examined {
+        let (file, digest) = match source {
+            Source { file, digest: Some(digest) } => (file, digest),
+            Source { file, digest: None } => match tokio::task::spawn_blocking(move || ingest::digest(file)).await {
+                Ok(Ok(hashed)) => hashed,
+                Ok(Err(e)) => {
+                    return Examined {
+                        signals: vec![Signal::new("item-source-unreadable").arg("why", e.kind().to_string())],
+                        ..Examined::default()
+                    };
+                }
+                Err(_) => return Examined { signals: vec![inspection_failed("lecture interrompue")], ..Examined::default() },
+            },
         };
+        let Some(antivirus) = &self.antivirus else { return self.describe(file, digest).await };
+        // Beside each other, in one place: the scan costs this machine the reading only.
+        let size = digest.size;
+        let (mut looked, scan) = match file.try_clone().map(Arc::new) {
+            Ok(copy) => tokio::join!(self.describe(file, digest), antivirus.scan(&copy, size)),
+            Err(e) => {
+                tracing::warn!(error = %e, "a file was not scanned: its descriptor cannot be duplicated");
+                (self.describe(file, digest).await, Scan::NotScanned { why: Why::Unreadable })
+            }
+        };
+        looked.signals.extend(antivirus.signal(&antivirus.judged_by(scan, looked.facts.as_ref())));
+        looked
+    }
+
+    /// What a hashed file is: from the cache, or from a child.
+    async fn describe(&self, file: File, digest: Digest) -> Examined {
         let mut looked = Examined { sha256: Some(digest.sha256.clone()), size: Some(digest.size), ..Examined::default() };
         if let Some(cache) = &self.cache
-            && let Some(facts) = cache.get(&digest.sha256, self.sandbox.limits()).filter(|facts| facts.size == digest.size)
+            && let Some(facts) = cache.get(&digest.sha256, self.sandbox.limits()).await.filter(|facts| facts.size == digest.size)
         {
             looked.facts = Some(facts);
             return looked;
         }
-        match self.sandbox.inspect(file).await {
+        let ended = self.sandbox.inspect(file).await;
+        if let Some(cache) = &self.cache
+            && (matches!(ended, Err(SandboxError::Killed)) || ended.as_ref().is_ok_and(|facts| facts.has("sandbox-wall")))
+            && cache.strike(&digest.sha256, self.sandbox.limits()).await
+        {
+            // Once may be the machine's doing; what ended its inspection twice is not opened a third time.
+            let mut facts = Facts::of_size(digest.size);
+            facts.push(Signal::new("sandbox-repeated"));
+            cache.put(&digest.sha256, self.sandbox.limits(), &facts).await;
+            looked.facts = Some(facts);
+            return looked;
+        }
+        match ended {
             Ok(facts) => {
-                if let Some(cache) = &self.cache
-                    && let Err(e) = cache.put(&digest.sha256, self.sandbox.limits(), &facts)
-                {
-                    tracing::warn!(error = %e, "facts could not be cached; the next run will look again");
+                if let Some(cache) = &self.cache {
+                    cache.put(&digest.sha256, self.sandbox.limits(), &facts).await;
                 }
                 looked.facts = Some(facts);
             }
             Err(e) => {
                 tracing::error!(error = %e, sha256 = digest.sha256, "a file could not be inspected");
-                looked.signals.push(failed(&e.to_string()));
+                looked.signals.push(inspection_failed(&e.to_string()));
             }
         }
         looked
@@ -283,14 +345,18 @@ impl Examiner {
     pub async fn inspect_loose(
         &self,
         name: &str,
-        file: Result<File, SourceError>,
+        source: Result<Source, SourceError>,
         rules: Option<&assess::file_rules::FileRules<'_>>,
         severities: &assess::policy::Severities,
     ) -> ItemReport {
-        let looked = match file {
-            Ok(file) => self.examine(file).await,
+        let looked = match source {
+            Ok(source) => self.examine(source).await,
             Err(e) => Examined { signals: vec![e.signal()], ..Examined::default() },
         };
         assess::assess_loose(name, &looked, rules, severities)
     }
+}
+
+fn inspection_failed(why: &str) -> Signal {
+    Signal::new("item-inspection-failed").arg("why", why)
 }

@@ -11,11 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
-use crate::assess::{answer, privacy, rounds};
+use crate::antivirus::Antivirus;
+use crate::assess::{Examined, answer, privacy, rounds};
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::{self, FolderSources};
 use crate::check::links::Links;
-use crate::check::{Checked, Examiner, Progress, Sources as _};
+use crate::check::previews::Renderers;
+use crate::check::{Checked, Examiner, Progress};
 use crate::config::Config;
 use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
 use crate::model::Lang;
@@ -104,7 +106,11 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     };
     let gazelle = GazelleConfig { offline: config.gazelle.offline || args.offline, ..config.gazelle.clone() };
     let links = Links::new(gazelle, loaded.pipeline.gazelle.clone(), pins)?;
-    let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs()).with_links(links);
+    let renderers = Renderers::find(&config.preview, std::env::var_os("PATH").as_deref())?;
+    let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs())
+        .with_links(links)
+        .with_renderers(renderers)
+        .with_antivirus(Antivirus::new(&config.antivirus));
     let bar = Bar::new(submission.items.len() as u64, lang);
     let Checked { mut report, pins } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
@@ -120,8 +126,8 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     }
     let written = match &args.out {
         Some(out) => {
-            let thumbnails = examiner.thumbnails(&report, &submission, sources.clone()).await;
-            Some(write_outputs(&Outputs { out, thumbnails, pins: &pins, key: key.as_ref() }, &mut report, &submission, &sources)?)
+            let previews = examiner.previews(&report, &submission, sources.clone()).await;
+            Some(write_outputs(Outputs { out, previews, pins: &pins, key: key.as_ref() }, &mut report, &submission, &sources)?)
         }
         None => None,
     };
@@ -184,20 +190,17 @@ fn earlier_report(path: &Path) -> anyhow::Result<Report> {
 /// What goes below `--out` besides the report.
 struct Outputs<'a> {
     out: &'a Path,
-    thumbnails: BTreeMap<String, Vec<u8>>,
+    previews: BTreeMap<String, Vec<bundle::Preview>>,
     pins: &'a BTreeMap<String, Pin>,
     key: Option<&'a SealKey>,
 }
 
 /// Writes bundle, seal, report, page and message below `out`, each whole or not at all; returns the bundle's path.
-fn write_outputs(outputs: &Outputs<'_>, report: &mut Report, submission: &Submission, sources: &FolderSources) -> anyhow::Result<PathBuf> {
+fn write_outputs(outputs: Outputs<'_>, report: &mut Report, submission: &Submission, sources: &FolderSources) -> anyhow::Result<PathBuf> {
     let out = outputs.out;
     let failed = |what: &Path| format!("OUTPUT-UNWRITABLE: cannot write {}", what.display());
     std::fs::create_dir_all(out).with_context(|| failed(out))?;
-    let mut options = bundle::Options::default();
-    for (id, jpeg) in &outputs.thumbnails {
-        options.previews.insert(id.clone(), vec![bundle::Preview { bytes: jpeg.clone(), caption: None }]);
-    }
+    let mut options = bundle::Options { previews: outputs.previews, ..bundle::Options::default() };
     for pin in outputs.pins.values() {
         let folder = pin::directory(&pin.link.id);
         for (name, bytes) in pin.to_files() {
@@ -275,7 +278,7 @@ impl bundle::PayloadSource for Payloads<'_> {
         let Some((file, size, sha256)) = self.files.get(item) else {
             return Err(std::io::Error::new(std::io::ErrorKind::NotFound, "no bytes were received for this item"));
         };
-        let open = self.sources.open(item, file).map_err(std::io::Error::other)?;
+        let open = self.sources.open_now(file).map_err(std::io::Error::other)?;
         Ok(bundle::Payload { reader: Box::new(open), size: *size, sha256: sha256.clone() })
     }
 }
@@ -303,7 +306,7 @@ impl Bar {
 }
 
 impl Progress for Bar {
-    fn item_done(&self, _item: &str, done: usize, _total: usize) {
+    fn item_done(&self, _item: &str, _looked: &Examined, done: usize, _total: usize) {
         self.bar.set_position(done as u64);
     }
 }

@@ -2,9 +2,16 @@
 
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
+use super::fleet::Edges;
 use super::{EXIT_REJECTED, render};
+use crate::antivirus::Antivirus;
 use crate::config::Config;
 use crate::model::Lang;
+use crate::model::probe::Probe;
+use crate::model::text::{chain, display_safe};
+use crate::ops::machine;
 use crate::sandbox::{Drill, Sandbox};
 
 /// Options of `doctor`.
@@ -13,14 +20,9 @@ pub struct DoctorArgs {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
-}
-
-/// One thing that was tried.
-#[derive(Debug, serde::Serialize)]
-struct Check {
-    name: String,
-    ok: bool,
-    detail: String,
+    /// Try what a worker needs too: its folders, its queue (what is missing there is declared) and its stores
+    #[arg(long)]
+    worker: bool,
 }
 
 /// Runs `doctor`: exit code 0 when everything holds, 1 otherwise.
@@ -28,39 +30,32 @@ struct Check {
 /// # Errors
 /// Standard output is closed.
 pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
-    let mut checks = Vec::new();
-    match Sandbox::start(config.sandbox.clone(), config.inspect.clone()).await {
-        Err(e) => checks.push(Check { name: "sandbox".into(), ok: false, detail: e.to_string() }),
-        Ok(sandbox) => {
-            for (mechanism, reason) in sandbox.missing() {
-                checks.push(Check { name: format!("sandbox {}", mechanism.as_str()), ok: false, detail: reason.clone() });
+    let now = Timestamp::now();
+    let mut probes = sandbox(config).await?;
+    probes.extend(machine::probes(config, now).await);
+    match Antivirus::new(&config.antivirus) {
+        Some(antivirus) => probes.extend(antivirus.probe(config.worker.max_file_bytes, now).await),
+        None => probes.push(Probe::passed("antivirus", "none is configured (antivirus.engines): reports say that nothing was scanned")),
+    }
+    if args.worker {
+        probes.extend(machine::worker_probes(config, now).await);
+        match Edges::open(config).await {
+            Ok(edges) => {
+                probes.extend(edges.probe().await);
+                edges.queue.close().await;
             }
-            for drill in Drill::ALL {
-                let name = format!("drill {}", serde_json::to_value(drill)?.as_str().unwrap_or_default());
-                let ended = sandbox.drill(drill).await;
-                let ok = ended.is_ok() || drill == Drill::HalfAnswer;
-                checks.push(Check { name, ok, detail: ended.unwrap_or_else(|e| e.to_string()) });
-            }
+            Err(e) => probes.push(Probe::failed("queue and stores", chain(e.as_ref()))),
         }
     }
-    let memory = config.sandbox.memory_bytes.saturating_mul(config.check.jobs() as u64);
-    let available = available_memory();
-    checks.push(Check {
-        name: "memory".into(),
-        ok: available.is_none_or(|a| a >= memory),
-        detail: format!(
-            "{} children × {} bytes = {memory}; available {}",
-            config.check.jobs(),
-            config.sandbox.memory_bytes,
-            available.unwrap_or(0)
-        ),
-    });
-    let ok = checks.iter().all(|c| c.ok);
+    let ok = probes.iter().all(|p| p.ok);
     if args.json {
-        render::print_line(&serde_json::json!({ "ok": ok, "checks": checks }).to_string())?;
+        render::print_line(&serde_json::json!({ "ok": ok, "checks": probes }).to_string())?;
     } else {
-        for check in &checks {
-            render::print_line(&format!("{} {:<26} {}", if check.ok { "✔" } else { "✘" }, check.name, check.detail))?;
+        let width = probes.iter().map(|p| p.name.chars().count()).max().unwrap_or(0);
+        for probe in &probes {
+            // What servers answered stands in some of these.
+            let detail = display_safe(&probe.detail, 2000);
+            render::print_line(&format!("{} {:<width$} {detail}", if probe.ok { "✔" } else { "✘" }, display_safe(&probe.name, 200)))?;
         }
         let (fr, en) = if ok {
             ("Cette machine est prête.", "This machine is ready.")
@@ -72,9 +67,20 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REJECTED) })
 }
 
-/// `MemAvailable` of proc(5), bytes.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: u64 = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?.trim().trim_end_matches(" kB").parse().ok()?;
-    Some(kib * 1024)
+/// The mechanisms of the sandbox, and how each drill ends.
+async fn sandbox(config: &Config) -> anyhow::Result<Vec<Probe>> {
+    let sandbox = match Sandbox::start(config.sandbox.clone(), config.inspect.clone()).await {
+        Err(e) => return Ok(vec![Probe::failed("sandbox", e.to_string())]),
+        Ok(sandbox) => sandbox,
+    };
+    let missing =
+        sandbox.missing().iter().map(|(mechanism, reason)| Probe::failed(format!("sandbox {}", mechanism.as_str()), reason.clone()));
+    let mut probes: Vec<Probe> = missing.collect();
+    for drill in Drill::ALL {
+        let name = format!("drill {}", serde_json::to_value(drill)?.as_str().unwrap_or_default());
+        let ended = sandbox.drill(drill).await;
+        let ok = ended.is_ok() || drill == Drill::HalfAnswer;
+        probes.push(Probe { name, ok, detail: ended.unwrap_or_else(|e| e.to_string()) });
+    }
+    Ok(probes)
 }

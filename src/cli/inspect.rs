@@ -8,12 +8,13 @@ use anyhow::Context as _;
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
+use crate::antivirus::Antivirus;
 use crate::assess::completeness::{preuve_rules, slot_rules};
 use crate::assess::file_rules::FileRules;
 use crate::assess::policy::Severities;
-use crate::check::Examiner;
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::open_file;
+use crate::check::{Examiner, Source};
 use crate::config::Config;
 use crate::model::{Lang, Severity, Verdict};
 use crate::pipeline::{self, Loaded};
@@ -61,7 +62,7 @@ pub async fn run(args: InspectArgs, config: &Config, lang: Lang) -> anyhow::Resu
     }
     let sandbox = start_sandbox(config).await?;
     let jobs = config.check.jobs();
-    let examiner = Examiner::new(sandbox, args.cache.as_ref().map(FactsCache::new), jobs);
+    let examiner = Examiner::new(sandbox, args.cache.as_ref().map(FactsCache::new), jobs).with_antivirus(Antivirus::new(&config.antivirus));
     let style = Style::new(lang);
     let mut worst = Vec::new();
     let mut waiting = std::collections::VecDeque::new();
@@ -110,8 +111,8 @@ async fn inspect_one(
         _ => None,
     };
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), std::ffi::OsStr::to_string_lossy).into_owned();
-    let file = open_file(&path, None, &path.to_string_lossy());
-    let mut report = examiner.inspect_loose(&name, file, rules.as_ref(), severities).await;
+    let source = open_file(&path, None, &path.to_string_lossy()).map(|file| Source { file, digest: None });
+    let mut report = examiner.inspect_loose(&name, source, rules.as_ref(), severities).await;
     report.id = path.to_string_lossy().into_owned();
     if let Some(slot) = slot {
         report.filed_under = crate::model::submission::FiledUnder::Slot(slot.to_string());

@@ -1,16 +1,20 @@
 //! The command line: one file per subcommand; human output, `--json`, exit codes. No logic of its own.
 
+pub mod audit;
 pub mod catalogue;
 pub mod check;
 pub mod doctor;
 pub mod explain;
+pub mod fleet;
 pub mod gazelle;
 pub mod inspect;
 pub mod keys;
 pub mod pipeline;
 pub mod render;
 pub mod schema;
+pub mod submit;
 pub mod verify;
+pub mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -84,6 +88,12 @@ enum Command {
     Gazelle(gazelle::GazelleArgs),
     /// Check that a bundle is complete and unchanged
     Verify(verify::VerifyArgs),
+    /// Take submissions from the queue, check them, publish bundles, until told to stop
+    Worker(worker::WorkerArgs),
+    /// Put a deposit into the queue, follow it, print the verdict
+    Submit(submit::SubmitArgs),
+    /// Tell whether anything that was received is nowhere
+    Audit(audit::AuditArgs),
     /// Explain a finding or error code
     Explain(explain::ExplainArgs),
     /// Try the sandbox and compare this machine with the limits
@@ -117,6 +127,9 @@ pub async fn run() -> ExitCode {
         Command::Catalogue(args) => catalogue::run(args),
         Command::Gazelle(args) => gazelle::run(args, &config, lang).await,
         Command::Verify(args) => verify::run(&args, lang),
+        Command::Worker(args) => worker::run(args, &config).await,
+        Command::Submit(args) => submit::run(args, &config, lang).await,
+        Command::Audit(args) => audit::run(args, &config, lang).await,
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),

@@ -1,4 +1,4 @@
-//! Thumbnails of images for the bundle: small, deterministic, within limits.
+//! Thumbnails for the bundle, of images and of what a renderer drew: small, deterministic, within limits.
 //!
 //! A verifier pages through dozens of captures; a thumbnail spares opening each. It is made by general
 //! decoders, in the child process like everything that reads a vendor's bytes, and only of pictures whose
@@ -20,8 +20,8 @@ const MAX_DECODED_BYTES: u64 = 192 * 1024 * 1024;
 const MAX_WORKING_BYTES: u64 = 288 * 1024 * 1024;
 /// What a progressive JPEG keeps per pixel beside its output: three components of 16-bit coefficients.
 const COEFFICIENT_BYTES: u64 = 6;
-/// JPEG quality of thumbnails: text stays readable, 320 pixels weigh about 15 KB.
-const QUALITY: u8 = 80;
+/// JPEG quality of thumbnails: large text stays readable, 240 pixels of a screenshot weigh about 6 KB.
+const QUALITY: u8 = 70;
 
 /// A JPEG thumbnail of an image, at most `max_side` pixels across and down, upright as EXIF says,
 /// transparency over white. The same bytes always give the same thumbnail. `None` when the format is not
@@ -54,6 +54,51 @@ pub fn thumbnail(bytes: &[u8], format: Format, max_side: u32) -> Option<Vec<u8>>
         small.apply_orientation(orientation);
     }
     encode(&over_white(&small))
+}
+
+/// Most pictures taken from what one renderer drew.
+const MAX_PICTURES: usize = 8;
+/// Largest side of a picture that a renderer drew, pixels; it was asked for far less.
+const MAX_DRAWN_SIDE: u32 = 4_096;
+
+/// JPEG thumbnails of the PPM images (`P6`, 8 bits) that stand one after the other in `bytes`, at most `max_side` pixels
+/// across and down. Reads up to the first that is not whole or not of that kind.
+pub fn pictures(bytes: &[u8], max_side: u32) -> Vec<Vec<u8>> {
+    let mut rest = bytes;
+    let mut jpegs = Vec::new();
+    while jpegs.len() < MAX_PICTURES {
+        let Some((picture, after)) = drawn(rest) else { break };
+        rest = after;
+        let side = max_side.min(picture.width().max(picture.height()));
+        let small = if picture.width().max(picture.height()) > side {
+            DynamicImage::ImageRgb8(picture).resize(side, side, FilterType::Triangle).to_rgb8()
+        } else {
+            picture
+        };
+        jpegs.extend(encode(&small));
+    }
+    jpegs
+}
+
+/// The PPM image at the beginning of `bytes`, and what follows it.
+fn drawn(bytes: &[u8]) -> Option<(RgbImage, &[u8])> {
+    let mut rest = bytes.strip_prefix(b"P6")?;
+    let mut number = || -> Option<u32> {
+        // One space or line end or more, then digits; renderers write no comments.
+        let spaces = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let digits = rest.get(spaces..)?.iter().take(8).take_while(|b| b.is_ascii_digit()).count();
+        let (text, after) = rest.get(spaces..)?.split_at_checked(digits)?;
+        rest = after;
+        if spaces == 0 { None } else { std::str::from_utf8(text).ok()?.parse().ok() }
+    };
+    let (width, height, depth) = (number()?, number()?, number()?);
+    let pixels = rest.split_first().filter(|(space, _)| space.is_ascii_whitespace())?.1;
+    if depth != 255 || !(1..=MAX_DRAWN_SIDE).contains(&width) || !(1..=MAX_DRAWN_SIDE).contains(&height) {
+        return None;
+    }
+    // At most 48 MiB: both sides are bounded.
+    let (pixels, after) = pixels.split_at_checked(width as usize * height as usize * 3)?;
+    Some((RgbImage::from_raw(width, height, pixels.to_vec())?, after))
 }
 
 fn over_white(picture: &DynamicImage) -> RgbImage {
@@ -126,7 +171,28 @@ mod tests {
         assert_eq!(thumbnail(&png(&DynamicImage::new_luma8(4, 4)), Format::Png, 0), None);
     }
 
+    #[test]
+    fn what_a_renderer_drew_is_read_picture_by_picture() {
+        let one = [b"P6\n4 2\n255\n".as_slice(), &[200; 24]].concat();
+        let two = [b"P6 600 300 255 ".as_slice(), &[10; 540_000]].concat();
+        let both = [one.as_slice(), &two].concat();
+        let sizes = |bytes: &[u8]| pictures(bytes, 200).iter().map(|j| opened(j).dimensions()).collect::<Vec<_>>();
+        assert_eq!(sizes(&both), [(4, 2), (200, 100)]);
+        // A cut picture is left out, those before it stay.
+        assert_eq!(sizes(&both[..both.len() - 1]), [(4, 2)]);
+        assert_eq!(sizes(&one.repeat(20)).len(), MAX_PICTURES);
+        for wrong in ["P5\n4 2\n255\n", "P6\n0 2\n255\n", "P6\n99999 2\n255\n", "P6\n4 2\n65535\n", "P6\n42255\n", "P6\n-4 2\n255\n", "P6"]
+        {
+            assert_eq!(sizes(&[wrong.as_bytes(), &[0; 64]].concat()), [], "{wrong:?}");
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn arbitrary_pixels_never_panic(text in "(P6[ \n]?)?[0-9 \n#]{0,30}", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..60)) {
+            let _ = pictures(&[text.as_bytes(), &bytes].concat(), 16);
+        }
+
         #[test]
         fn mutated_pictures_never_panic(at in 8usize..2000, value in 0u8..=255, as_jpeg in proptest::bool::ANY) {
             let picture = DynamicImage::ImageRgb8(RgbImage::from_fn(40, 30, |x, y| Rgb([(x * y) as u8, x as u8, y as u8])));

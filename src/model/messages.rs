@@ -34,6 +34,7 @@ pub struct Message {
 }
 
 const SOURCES: &[(&str, &str)] = &[
+    ("antivirus.toml", include_str!("messages/antivirus.toml")),
     ("archive.toml", include_str!("messages/archive.toml")),
     ("content.toml", include_str!("messages/content.toml")),
     ("file.toml", include_str!("messages/file.toml")),

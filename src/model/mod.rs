@@ -7,6 +7,8 @@
 //!    and `report.json` is one of these types.
 //! 3. What a person reads is French and English, side by side, and comes from `messages/*.toml`.
 
+pub mod errors;
+pub mod event;
 pub mod facts;
 pub mod finding;
 pub mod format;

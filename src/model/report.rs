@@ -81,6 +81,9 @@ pub struct PipelineRef {
     pub version: String,
     /// Name for people.
     pub title: Text,
+    /// Names for people of the profiles that the candidature chose, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub profiles: BTreeMap<String, Text>,
     /// SHA-256 of the pipeline's content, hex.
     pub sha256: String,
     /// Catalogue version.

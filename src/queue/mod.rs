@@ -14,7 +14,9 @@
 pub mod amqp;
 pub mod config;
 pub mod embedded;
+pub mod observed;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +26,22 @@ use tokio::sync::watch;
 
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::probe::Probe;
+
+/// Opens the queue that the configuration asks for.
+///
+/// The file is opened before this returns. A broker is connected to in the background, from within a tokio runtime:
+/// [`Queue::health`] tells when, [`Queue::prepare`] waits for it.
+///
+/// # Errors
+/// [`QueueError::Refused`]: the configuration contradicts itself, or the file is no queue of ours;
+/// [`QueueError::Unavailable`]: the file cannot be reached now.
+pub async fn open(config: &config::QueueConfig) -> Result<Arc<dyn Queue>, QueueError> {
+    config.check().map_err(|what| QueueError::Refused { queue: "configuration".to_owned(), what, source: None })?;
+    Ok(match config.kind {
+        config::QueueKind::Embedded => Arc::new(embedded::EmbeddedQueue::open(config).await?),
+        config::QueueKind::Amqp => Arc::new(amqp::AmqpQueue::open(config)?),
+    })
+}
 
 /// Jobs in, events out.
 #[async_trait]
@@ -236,4 +254,28 @@ impl QueueError {
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
+}
+
+/// A delay of a step with jitter: between four fifths of it and all of it, so that what failed together does not come back
+/// together.
+fn jittered(step: Duration) -> Duration {
+    let [a, b] = random();
+    let share = f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX);
+    step.mul_f64(0.8 + 0.2 * share)
+}
+
+/// A name that nobody guesses and nobody else draws.
+fn random_name() -> String {
+    hex::encode(random::<16>())
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0; N];
+    // Fails only where the system has no randomness at all; then a clock must do, as nothing secret hangs on it.
+    if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
+        let now = Timestamp::now().as_nanosecond().to_le_bytes();
+        bytes.iter_mut().zip(now.iter().cycle()).for_each(|(byte, clock)| *byte = *clock);
+    }
+    bytes
 }

@@ -4,13 +4,14 @@
 //! matters: what needs privileges or file access comes before what takes them away, and seccomp comes last.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::wire::{self, Reply, Request, Task};
-use super::{Mechanism, SandboxConfig, drill, facts_of_large_file};
+use super::{Mechanism, SandboxConfig, drill, facts_of_large_file, render};
 use crate::inspect::{Context, inspect, preview};
 
 /// Where the last panic happened; the message is never kept, it may quote the file.
@@ -44,20 +45,24 @@ fn answer(request: &Request) -> Reply {
     };
     // Reads the clock for the first time, which may look the vDSO up in ways that are forbidden later.
     let mut ctx = Context::new(request.limits.clone());
-    let missing = match lock_in(&request.sandbox, request.parent) {
+    let missing = match lock_in(&request.sandbox, request.parent, Occupant::Parser) {
         Ok(missing) => missing,
         Err((mechanism, reason)) => return Reply::Unavailable { mechanism: mechanism.as_str().into(), reason },
     };
     match request.task {
         Task::Probe => return Reply::Probe { missing },
         Task::Drill(drill) => return drill::run(drill),
-        Task::Inspect | Task::Thumbnail { .. } => {}
+        Task::Inspect | Task::Thumbnail { .. } | Task::Pictures { .. } => {}
     }
     // The context is not looked at again after a panic: nothing of it can be seen half-changed.
     let described = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         if let Task::Thumbnail { format, max_side } = request.task {
             let jpeg = preview::thumbnail(file.bytes, format, max_side).map(|jpeg| BASE64.encode(jpeg));
             return Reply::Thumbnail { jpeg };
+        }
+        if let Task::Pictures { max_side } = request.task {
+            let jpegs = preview::pictures(file.bytes, max_side).into_iter().map(|jpeg| BASE64.encode(jpeg)).collect();
+            return Reply::Pictures { jpegs };
         }
         let facts = if file.size > file.bytes.len() as u64 {
             facts_of_large_file(file.bytes, file.size, request.sandbox.max_mapped_bytes)
@@ -103,17 +108,59 @@ fn map_standard_input(max: u64) -> std::io::Result<Mapped> {
 /// One door to close, or the system's answer.
 type Step<'a> = &'a dyn Fn() -> Result<(), String>;
 
+/// Who is locked in.
+#[derive(Clone, Copy)]
+pub(super) enum Occupant<'a> {
+    /// Our own parsers, which have everything they need.
+    Parser,
+    /// A program that is yet to start: see [`render`].
+    Renderer {
+        /// What it is.
+        program: &'a Path,
+        /// What it may read.
+        reads: &'a [PathBuf],
+    },
+}
+
+impl Occupant<'_> {
+    fn landlock(self) -> Result<(), String> {
+        match self {
+            Self::Parser => landlock_ruleset(Ok),
+            Self::Renderer { program, reads } => render::landlock_for(program, reads),
+        }
+    }
+
+    fn seccomp(self) -> Result<(), String> {
+        match self {
+            Self::Parser => seccomp_allow_list(),
+            Self::Renderer { .. } => render::seccomp_for_renderers(),
+        }
+    }
+
+    /// Descriptors open at once; the loader opens libraries one after the other.
+    fn open_files(self) -> u64 {
+        match self {
+            Self::Parser => 16,
+            Self::Renderer { .. } => 64,
+        }
+    }
+}
+
 /// Closes every door. Returns what was missing and allowed to be.
-fn lock_in(config: &SandboxConfig, parent: u32) -> Result<Vec<(Mechanism, String)>, (Mechanism, String)> {
+pub(super) fn lock_in(
+    config: &SandboxConfig,
+    parent: u32,
+    occupant: Occupant<'_>,
+) -> Result<Vec<(Mechanism, String)>, (Mechanism, String)> {
     let mut missing = Vec::new();
     let steps: [(Mechanism, Step<'_>); 6] = [
-        (Mechanism::ResourceLimits, &|| resource_limits(config)),
+        (Mechanism::ResourceLimits, &|| resource_limits(config, occupant.open_files())),
         (Mechanism::NoNewPrivileges, &no_new_privileges),
-        (Mechanism::Landlock, &landlock_everything),
+        (Mechanism::Landlock, &|| occupant.landlock()),
         (Mechanism::DroppedUser, &|| drop_user(config.user_id)),
         // After the change of user, which clears it (prctl(2)).
         (Mechanism::ParentDeath, &|| die_with_parent(parent)),
-        (Mechanism::Seccomp, &seccomp_allow_list),
+        (Mechanism::Seccomp, &|| occupant.seccomp()),
     ];
     for (mechanism, step) in steps {
         if let Err(reason) = step() {
@@ -126,14 +173,14 @@ fn lock_in(config: &SandboxConfig, parent: u32) -> Result<Vec<(Mechanism, String
     Ok(missing)
 }
 
-fn resource_limits(config: &SandboxConfig) -> Result<(), String> {
+fn resource_limits(config: &SandboxConfig, open_files: u64) -> Result<(), String> {
     let limits = [
         (libc::RLIMIT_AS, config.memory_bytes, config.memory_bytes),
         // SIGXCPU at the soft limit tells the parent why; SIGKILL one second later if it did not end.
         (libc::RLIMIT_CPU, config.cpu_seconds, config.cpu_seconds + 1),
         (libc::RLIMIT_FSIZE, 0, 0),
         (libc::RLIMIT_CORE, 0, 0),
-        (libc::RLIMIT_NOFILE, 16, 16),
+        (libc::RLIMIT_NOFILE, open_files, open_files),
     ];
     for (resource, soft, hard) in limits {
         let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
@@ -149,10 +196,13 @@ fn no_new_privileges() -> Result<(), String> {
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
 
-fn landlock_everything() -> Result<(), String> {
+/// Landlock over everything it knows, `except` for the rules that are added: none for our own parsers.
+pub(super) fn landlock_ruleset(
+    except: impl FnOnce(landlock::RulesetCreated) -> Result<landlock::RulesetCreated, String>,
+) -> Result<(), String> {
     use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
     // ABI 1 (Linux 5.13) is the least we call isolation; what newer kernels add is taken where it exists.
-    let status = Ruleset::default()
+    let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))
         .and_then(|r| {
@@ -160,10 +210,10 @@ fn landlock_everything() -> Result<(), String> {
                 .handle_access(AccessFs::from_all(ABI::V5))?
                 .handle_access(AccessNet::from_all(ABI::V5))?
                 .scope(Scope::from_all(ABI::V6))?
-                .create()?
-                .restrict_self()
+                .create()
         })
         .map_err(|e| e.to_string())?;
+    let status = except(ruleset)?.restrict_self().map_err(|e| e.to_string())?;
     match status.ruleset {
         RulesetStatus::NotEnforced => Err("not enforced by this kernel".into()),
         RulesetStatus::PartiallyEnforced | RulesetStatus::FullyEnforced => Ok(()),

@@ -14,6 +14,7 @@
 
 pub mod child;
 mod drill;
+pub mod render;
 mod wire;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::inspect::Limits;
 use crate::model::facts::Facts;
 use crate::model::{Format, Signal};
+pub use render::{Rendered, Renderer};
 pub use wire::{Drill, Reply, Request, Task};
 
 /// First argument of the child process.
@@ -186,7 +188,7 @@ impl Sandbox {
                 Ok(facts)
             }
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
-            Ending::Replied(Reply::Probe { .. } | Reply::Thumbnail { .. }) => {
+            Ending::Replied(Reply::Probe { .. } | Reply::Thumbnail { .. } | Reply::Pictures { .. }) => {
                 Err(SandboxError::Protocol("an inspection was answered as something else".into()))
             }
             Ending::Died(death) => {
@@ -213,6 +215,29 @@ impl Sandbox {
             Ending::Replied(Reply::Thumbnail { jpeg: None } | Reply::Panicked { .. }) | Ending::Died(_) => Ok(None),
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
             Ending::Replied(_) => Err(SandboxError::Protocol("a thumbnail was answered as something else".into())),
+        }
+    }
+
+    /// Small JPEG pictures of the PPM images that a renderer drew, decoded in a child: pixels that come from a program
+    /// which read a vendor's bytes are a vendor's bytes. Empty where they do not decode or the child died of them.
+    ///
+    /// # Errors
+    /// As [`Sandbox::inspect`].
+    pub async fn pictures(&self, ppm: &[u8], max_side: u32) -> Result<Vec<Vec<u8>>, SandboxError> {
+        use base64::Engine as _;
+        use std::io::Write as _;
+        let memory = rustix::fs::memfd_create("pixels", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| SandboxError::Io(e.into()))?;
+        let mut memory = std::fs::File::from(memory);
+        memory.write_all(ppm).map_err(SandboxError::Io)?;
+        match self.run(memory, Task::Pictures { max_side }).await? {
+            Ending::Replied(Reply::Pictures { jpegs }) => jpegs
+                .iter()
+                .map(|jpeg| base64::engine::general_purpose::STANDARD.decode(jpeg))
+                .collect::<Result<_, _>>()
+                .map_err(|_| SandboxError::Protocol("a picture that is not Base64".into())),
+            Ending::Replied(Reply::Panicked { .. }) | Ending::Died(_) => Ok(Vec::new()),
+            Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
+            Ending::Replied(_) => Err(SandboxError::Protocol("pictures were answered as something else".into())),
         }
     }
 
@@ -243,7 +268,7 @@ impl Sandbox {
     async fn run(&self, file: std::fs::File, task: Task) -> Result<Ending, SandboxError> {
         let request = Request { task, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
         let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
-        let mut child = tokio::process::Command::new(&self.program)
+        let child = tokio::process::Command::new(&self.program)
             .arg(CHILD_ARGUMENT)
             .arg(request)
             .env_clear()
@@ -254,47 +279,64 @@ impl Sandbox {
             .kill_on_drop(true)
             .spawn()
             .map_err(SandboxError::Spawn)?;
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(SandboxError::Protocol("the child has no pipes".into()));
-        };
-        let mut reply = Vec::new();
-        let mut complaint = Vec::new();
-        let max_reply = self.config.max_reply_bytes;
-        let answer = async {
-            stdout.take(max_reply + 1).read_to_end(&mut reply).await.map_err(Talk::Io)?;
-            if reply.len() as u64 > max_reply { Err(Talk::TooMuch) } else { Ok(()) }
-        };
-        // The complaint is only looked at for the allocator's own words; it may quote the file and is never logged.
-        let complain = async {
-            let mut stderr = stderr;
-            (&mut stderr).take(64 * 1024).read_to_end(&mut complaint).await.map_err(Talk::Io)?;
-            tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map(|_| ()).map_err(Talk::Io)
-        };
-        // The first of the two to fail ends both: a child that floods is not listened to any longer.
-        let talk = async { tokio::try_join!(answer, complain) };
-        let ended = tokio::time::timeout(Duration::from_secs(self.config.wall_seconds), talk).await;
-        if !matches!(ended, Ok(Ok(_))) {
-            // The kill can only fail because the child is already gone; `wait` settles it either way.
-            let _ = child.start_kill();
-            let _ = child.wait().await;
+        let wall = Duration::from_secs(self.config.wall_seconds);
+        match converse(child, self.config.max_reply_bytes, wall).await? {
+            Conversation::CutShort(death) => Ok(Ending::Died(death)),
+            Conversation::Ended { status, reply, .. } if status.success() => wire::decode(&reply).map(Ending::Replied),
+            // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
+            // kernel's out-of-memory killer, our own end).
+            Conversation::Ended { status, .. } if status.signal() == Some(libc::SIGKILL) => Err(SandboxError::Killed),
+            Conversation::Ended { status, complaint, .. } => Ok(Ending::Died(Death::of(status, &complaint))),
         }
-        match ended {
-            Err(_) => return Ok(Ending::Died(Death::Wall)),
-            Ok(Err(Talk::TooMuch)) => return Ok(Ending::Died(Death::Reply)),
-            Ok(Err(Talk::Io(e))) => return Err(SandboxError::Io(e)),
-            Ok(Ok(_)) => {}
-        }
-        let status = child.wait().await.map_err(SandboxError::Io)?;
-        if status.success() {
-            return wire::decode(&reply).map(Ending::Replied);
-        }
-        // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
-        // kernel's out-of-memory killer, our own end).
-        if status.signal() == Some(libc::SIGKILL) {
-            return Err(SandboxError::Killed);
-        }
-        Ok(Ending::Died(Death::of(status, &complaint)))
     }
+}
+
+/// Listens to a child until it ends, says more than `max_reply` bytes, or has had `wall` of time.
+async fn converse(mut child: tokio::process::Child, max_reply: u64, wall: Duration) -> Result<Conversation, SandboxError> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(SandboxError::Protocol("the child has no pipes".into()));
+    };
+    let mut reply = Vec::new();
+    let mut complaint = Vec::new();
+    let answer = async {
+        stdout.take(max_reply + 1).read_to_end(&mut reply).await.map_err(Talk::Io)?;
+        if reply.len() as u64 > max_reply { Err(Talk::TooMuch) } else { Ok(()) }
+    };
+    // The complaint is only looked at for the allocator's own words; it may quote the file and is never logged.
+    let complain = async {
+        let mut stderr = stderr;
+        (&mut stderr).take(64 * 1024).read_to_end(&mut complaint).await.map_err(Talk::Io)?;
+        tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map(|_| ()).map_err(Talk::Io)
+    };
+    // The first of the two to fail ends both: a child that floods is not listened to any longer.
+    let talk = async { tokio::try_join!(answer, complain) };
+    let ended = tokio::time::timeout(wall, talk).await;
+    if !matches!(ended, Ok(Ok(_))) {
+        // The kill can only fail because the child is already gone; `wait` settles it either way.
+        let _ = child.start_kill();
+        let _ = child.wait().await;
+    }
+    match ended {
+        Err(_) => return Ok(Conversation::CutShort(Death::Wall)),
+        Ok(Err(Talk::TooMuch)) => return Ok(Conversation::CutShort(Death::Reply)),
+        Ok(Err(Talk::Io(e))) => return Err(SandboxError::Io(e)),
+        Ok(Ok(_)) => {}
+    }
+    let status = child.wait().await.map_err(SandboxError::Io)?;
+    Ok(Conversation::Ended { status, reply, complaint })
+}
+
+/// How a conversation with a child went.
+enum Conversation {
+    /// It closed its mouth and ended.
+    Ended {
+        status: std::process::ExitStatus,
+        reply: Vec<u8>,
+        /// The first of what it wrote on its standard error.
+        complaint: Vec<u8>,
+    },
+    /// It was killed: [`Death::Wall`] or [`Death::Reply`].
+    CutShort(Death),
 }
 
 /// Why a conversation with a child was ended before its time.

@@ -39,6 +39,11 @@ pub enum Task {
         /// Largest side, pixels.
         max_side: u32,
     },
+    /// Make small pictures of what a renderer drew: PPM images, one after the other.
+    Pictures {
+        /// Largest side, pixels.
+        max_side: u32,
+    },
     /// Try one thing that must not succeed, as a taken-over child would.
     Drill(Drill),
 }
@@ -101,6 +106,11 @@ pub enum Reply {
     Thumbnail {
         /// JPEG bytes, Base64.
         jpeg: Option<String>,
+    },
+    /// Small pictures, in the order they were drawn; those that do not decode end the list.
+    Pictures {
+        /// JPEG bytes, Base64.
+        jpegs: Vec<String>,
     },
     /// An inspector panicked. The message is withheld: it may quote the file.
     Panicked {

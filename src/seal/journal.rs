@@ -39,6 +39,9 @@ pub const TORN_EVENT: &str = "journal-torn";
 /// Longest line, its end included, bytes.
 pub const MAX_LINE: usize = 1024 * 1024;
 
+/// What errors call a journal that is no file.
+const IN_MEMORY: &str = "journal";
+
 /// `,"hash":"` + 64 digits + `"}`.
 const HASH_MEMBER: usize = 9 + 64 + 2;
 
@@ -178,9 +181,8 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]. After [`JournalError::Io`] the event may or may not be in the journal; the next append finds out.
     pub fn append(&mut self, at: Timestamp, event: &str, fields: Fields) -> Result<Entry, JournalError> {
-        if event.is_empty() || event.len() > 64 || !event.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
-            return Err(JournalError::Event(event.chars().take(64).collect()));
-        }
+        // Before the lock: a wrong event or too long a line leaves the file alone, torn end included.
+        line(&Head::empty(), at, event, fields.clone())?;
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let _lock = Lock::exclusive(&self.file).map_err(io)?;
         let (open, named) = (self.file.metadata().map_err(io)?, std::fs::metadata(&self.path).map_err(io)?);
@@ -207,22 +209,42 @@ impl Journal {
 /// # Errors
 /// [`JournalError`] names the first line that is wrong. A torn last line is an error too: it tells of a crash.
 pub fn verify(path: &Path, witnesses: &[Head]) -> Result<Head, JournalError> {
-    // A witness of an empty journal still tells which format it was.
-    let wrong_start = witnesses.iter().any(|w| w.entries == 0 && *w != Head::empty());
-    let mut contradicted = wrong_start.then_some(0);
-    let head = read(path, |entry| {
-        let told = witnesses.iter().filter(|w| w.entries == entry.seq + 1);
-        if contradicted.is_none() && told.into_iter().any(|w| w.hash != entry.hash) {
-            contradicted = Some(entry.seq + 1);
-        }
-    });
+    let mut contradicted = wrong_start(witnesses);
+    let head = read(path, |entry| contradicted = contradicted.or_else(|| contradicts(witnesses, &entry)));
     if let Some(line) = contradicted {
         return Err(JournalError::Rewritten { path: path.to_owned(), line });
     }
     let head = head?;
+    not_shortened(&head, witnesses, path)?;
+    Ok(head)
+}
+
+/// That a journal read by [`read_lines`] goes on from each of `witnesses`.
+///
+/// # Errors
+/// [`JournalError::Rewritten`], [`JournalError::Shortened`].
+pub fn witnessed(entries: &[Entry], head: &Head, witnesses: &[Head]) -> Result<(), JournalError> {
+    match wrong_start(witnesses).or_else(|| entries.iter().find_map(|e| contradicts(witnesses, e))) {
+        Some(line) => Err(JournalError::Rewritten { path: IN_MEMORY.into(), line }),
+        None => not_shortened(head, witnesses, Path::new(IN_MEMORY)),
+    }
+}
+
+/// A witness of an empty journal still tells which format it was.
+fn wrong_start(witnesses: &[Head]) -> Option<u64> {
+    witnesses.iter().any(|w| w.entries == 0 && *w != Head::empty()).then_some(0)
+}
+
+/// The line that `entry` is, where a witness saw another one there.
+fn contradicts(witnesses: &[Head], entry: &Entry) -> Option<u64> {
+    let line = entry.seq + 1;
+    witnesses.iter().any(|w| w.entries == line && w.hash != entry.hash).then_some(line)
+}
+
+fn not_shortened(head: &Head, witnesses: &[Head], path: &Path) -> Result<(), JournalError> {
     match witnesses.iter().map(|w| w.entries).max() {
         Some(entries) if entries > head.entries => Err(JournalError::Shortened { path: path.to_owned(), found: head.entries, entries }),
-        _ => Ok(head),
+        _ => Ok(()),
     }
 }
 
@@ -242,6 +264,47 @@ pub fn read(path: &Path, each: impl FnMut(Entry)) -> Result<Head, JournalError> 
     }
 }
 
+/// The line that follows `before`, its end included, and the head after it: for a journal that is not a file, such as
+/// one object a line in a store that creates and never overwrites. Writes nothing.
+///
+/// Whoever keeps the lines elsewhere keeps the promises of this module: create-only names that follow from the number
+/// of the line, durable before the next step.
+///
+/// # Errors
+/// [`JournalError::Event`], [`JournalError::TooLong`].
+pub fn line(before: &Head, at: Timestamp, event: &str, fields: Fields) -> Result<(Vec<u8>, Head), JournalError> {
+    if event.is_empty() || event.len() > 64 || !event.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-')) {
+        return Err(JournalError::Event(event.chars().take(64).collect()));
+    }
+    let Head { entries: seq, hash: prev } = before.clone();
+    let body = Body { seq, at, event: event.to_owned(), fields, prev };
+    let unwritable = |e: serde_json::Error| JournalError::Io { path: IN_MEMORY.into(), source: e.into() };
+    let mut line = serde_json::to_vec(&body).map_err(unwritable)?;
+    let hash = hex::encode(Sha256::digest(&line));
+    line.pop();
+    line.extend_from_slice(format!(r#","hash":"{hash}"}}"#).as_bytes());
+    line.push(b'\n');
+    if line.len() > MAX_LINE {
+        return Err(JournalError::TooLong { bytes: line.len() });
+    }
+    Ok((line, Head { entries: seq + 1, hash }))
+}
+
+/// Reads and verifies lines made by [`line()`], one after the other from the first; errors call them `journal`.
+/// [`witnessed`] compares the entries with what others saw.
+///
+/// # Errors
+/// As [`verify`], without witnesses.
+pub fn read_lines(bytes: &[u8]) -> Result<(Vec<Entry>, Head), JournalError> {
+    let mut entries = Vec::new();
+    let start = Checked { offset: 0, head: Head::empty() };
+    let Checked { offset, head } = walk_lines(bytes, Path::new(IN_MEMORY), start, |e| entries.push(e))?;
+    match bytes.len() as u64 - offset {
+        0 => Ok((entries, head)),
+        torn => Err(JournalError::Torn { path: IN_MEMORY.into(), line: head.entries + 1, bytes: torn }),
+    }
+}
+
 /// What a walk over the lines found.
 struct Walked {
     checked: Checked,
@@ -250,14 +313,25 @@ struct Walked {
 }
 
 /// Verifies the lines after `checked`.
-fn walk(mut file: &File, path: &Path, mut checked: Checked, mut each: impl FnMut(Entry)) -> Result<Walked, JournalError> {
+fn walk(mut file: &File, path: &Path, checked: Checked, each: impl FnMut(Entry)) -> Result<Walked, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
     let end = file.metadata().map_err(io)?.len();
     if end < checked.offset {
         return Err(JournalError::Truncated { path: path.to_owned() });
     }
     file.seek(SeekFrom::Start(checked.offset)).map_err(io)?;
-    let mut reader = BufReader::new(file);
+    let checked = walk_lines(BufReader::new(file), path, checked, each)?;
+    Ok(Walked { checked, end })
+}
+
+/// Verifies the whole lines of `reader`, which come after `checked`.
+fn walk_lines(
+    mut reader: impl io::BufRead,
+    path: &Path,
+    mut checked: Checked,
+    mut each: impl FnMut(Entry),
+) -> Result<Checked, JournalError> {
+    let io = |source| JournalError::Io { path: path.to_owned(), source };
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -265,7 +339,7 @@ fn walk(mut file: &File, path: &Path, mut checked: Checked, mut each: impl FnMut
         let broken = |flaw| JournalError::Broken { path: path.to_owned(), line: checked.head.entries + 1, flaw };
         let Some(content) = line.strip_suffix(b"\n") else {
             // Ours are shorter than that: no crash leaves so much.
-            return if n == MAX_LINE { Err(broken(Flaw::TooLong)) } else { Ok(Walked { checked, end }) };
+            return if n == MAX_LINE { Err(broken(Flaw::TooLong)) } else { Ok(checked) };
         };
         let entry = parse(content, &checked.head).map_err(broken)?;
         checked.offset += n as u64;
@@ -308,22 +382,13 @@ fn append_line(
     fields: Fields,
 ) -> Result<Entry, JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
-    let Head { entries: seq, hash: prev } = checked.head.clone();
-    let body = Body { seq, at, event: event.to_owned(), fields, prev };
-    let mut line = serde_json::to_vec(&body).map_err(|e| io(e.into()))?;
-    let hash = hex::encode(Sha256::digest(&line));
-    line.pop();
-    line.extend_from_slice(format!(r#","hash":"{hash}"}}"#).as_bytes());
-    line.push(b'\n');
-    if line.len() > MAX_LINE {
-        return Err(JournalError::TooLong { bytes: line.len() });
-    }
+    let before = checked.head.clone();
+    let (line, head) = line(&before, at, event, fields.clone())?;
     file.write_all(&line).map_err(io)?;
     file.sync_data().map_err(io)?;
     checked.offset += line.len() as u64;
-    checked.head = Head { entries: seq + 1, hash: hash.clone() };
-    let Body { seq, at, event, fields, prev } = body;
-    Ok(Entry { seq, at, event, fields, prev, hash })
+    checked.head = head.clone();
+    Ok(Entry { seq: before.entries, at, event: event.to_owned(), fields, prev: before.hash, hash: head.hash })
 }
 
 /// Moves what stands after the last whole line to a file of its own, named by its content: a crash in between repeats

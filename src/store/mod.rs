@@ -12,16 +12,36 @@
 pub mod config;
 pub mod directory;
 pub mod key;
+pub mod observed;
 pub mod s3;
+mod trial;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::io::AsyncRead;
 
 use crate::model::probe::Probe;
+pub use config::{StoreConfig, StoreKind};
 pub use key::{Key, KeyError};
+
+/// Builds the fitting that `config` names. Nothing is asked of the outside world yet: that is [`Store::probe`]'s.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the configuration contradicts itself.
+pub async fn open(config: &StoreConfig) -> Result<Arc<dyn Store>, StoreError> {
+    config.check("store").map_err(|why| StoreError::Refused {
+        store: "store".into(),
+        what: "the configuration contradicts itself".into(),
+        source: why.into(),
+    })?;
+    Ok(match config.kind {
+        StoreKind::Directory => Arc::new(directory::DirectoryStore::new(&config.path)),
+        StoreKind::S3 => Arc::new(s3::S3Store::new(config).await),
+    })
+}
 
 /// An object as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

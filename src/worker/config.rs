@@ -66,7 +66,7 @@ impl Default for WorkerConfig {
             submission_jobs: 2,
             replay_jobs: 1,
             memory_budget_bytes: 0,
-            job_seconds: 900,
+            job_seconds: 600,
             max_redeliveries: 5,
             max_file_bytes: 16 * 1024 * 1024 * 1024,
             max_submission_bytes: 64 * 1024 * 1024 * 1024,

@@ -55,6 +55,29 @@ fn lines_are_written_as_documented_and_read_back() {
 }
 
 #[test]
+fn lines_kept_elsewhere_are_the_lines_of_the_file() {
+    let (_folder, path) = journal(3);
+    let (mut head, mut bytes, mut heads) = (Head::empty(), Vec::new(), vec![Head::empty()]);
+    for n in 0..3 {
+        let (line, after) = line(&head, moment(n), "checked", fields(n)).unwrap();
+        bytes.extend_from_slice(&line);
+        heads.push(after.clone());
+        head = after;
+    }
+    assert_eq!(bytes, std::fs::read(&path).unwrap());
+    let (entries, read_head) = read_lines(&bytes).unwrap();
+    assert_eq!((entries.len(), &read_head), (3, &head));
+    witnessed(&entries, &head, &heads).unwrap();
+    let rewritten = Head { entries: 2, hash: heads[1].hash.clone() };
+    assert!(matches!(witnessed(&entries, &head, &[rewritten]), Err(JournalError::Rewritten { line: 2, .. })));
+    let (fewer, shorter) = read_lines(&bytes[..bytes.len() / 3]).map_or_else(|e| panic!("{e}"), |read| read);
+    assert!(matches!(witnessed(&fewer, &shorter, &heads), Err(JournalError::Shortened { found: 1, entries: 3, .. })));
+    assert!(matches!(read_lines(&bytes[..bytes.len() - 1]), Err(JournalError::Torn { line: 3, .. })));
+    assert_eq!(read_lines(&[]).unwrap(), (Vec::new(), Head::empty()));
+    assert_eq!(line(&head, moment(0), "Checked", Fields::new()).unwrap_err().code(), "JOURNAL-EVENT");
+}
+
+#[test]
 fn an_empty_journal_verifies_and_a_missing_one_does_not() {
     let (folder, path) = journal(0);
     assert_eq!(verify(&path, &[Head::empty()]).unwrap(), Head::empty());

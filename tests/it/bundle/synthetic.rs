@@ -106,6 +106,7 @@ pub fn empty() -> Report {
             id: "lgc-vague-2".into(),
             version: "2026-01".into(),
             title: Text::new("LGC vague 2", "LGC wave 2"),
+            profiles: Default::default(),
             sha256: "ab".repeat(32),
             catalogue_version: "0.1-invente".into(),
             catalogue_source: "libellés inventés".into(),

@@ -1,0 +1,32 @@
+//! What errors and reasons to park say: one TOML entry per code, in French and English, embedded in the binary.
+//!
+//! As with findings, the pages under `docs/errors/` are generated from it (`greffier explain --write-docs docs`), and a
+//! test keeps registry, pages and source in step.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use super::text::Text;
+
+/// Everything said of one code.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorPage {
+    /// One line: what happened.
+    pub summary: Text,
+    /// What to do about it.
+    pub remedy: Text,
+}
+
+/// The registry, parsed once; a test parses it, so a failure here is a build that was never tested.
+pub fn all() -> &'static BTreeMap<String, ErrorPage> {
+    static ALL: OnceLock<BTreeMap<String, ErrorPage>> = OnceLock::new();
+    ALL.get_or_init(|| toml::from_str(include_str!("errors.toml")).unwrap_or_else(|e| panic!("embedded errors.toml is malformed: {e}")))
+}
+
+/// The page of `code`.
+pub fn get(code: &str) -> Option<&'static ErrorPage> {
+    all().get(code)
+}

@@ -1,0 +1,627 @@
+//! One job, from a message in hand to an outcome that is told: the order of commitment stands here.
+//!
+//! ```text
+//! read ─▶ known outcome? ─▶ record (received/) ─▶ bring files to the vault ─▶ check ─▶ bundle ─▶ vault ─▶ outcome ─▶ event ─▶ ack
+//! ```
+//! Every arrow may be where a worker dies. What was written stays and is found again: keys follow from the inputs, writes
+//! never replace, and the first outcome of a job is its outcome. An ack comes last.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{StagingPolicy, UndeterminedPolicy};
+use super::intake::{Intake, Payloads};
+use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received, Round, job_key, round_key};
+use super::{Shared, journal, read, state};
+use crate::assess::{Examined, Preview, answer, privacy, rounds};
+use crate::check::places::Turn;
+use crate::check::{Checked, Examiner, Progress, Sources};
+use crate::gazelle::MemoryPins;
+use crate::gazelle::pin;
+use crate::model::event::{
+    About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, OUTCOME_SCHEMA, Object, Objects, Outcome, SUBMISSION_DELAYED, SUBMISSION_PARKED,
+    SUBMISSION_RECEIVED, SUBMISSION_REJECTED, SubmissionDelayed, SubmissionParked, SubmissionReceived,
+};
+use crate::model::gazelle::Pin;
+use crate::model::message::{Envelope, Lane, ParkReason};
+use crate::model::report::Report;
+use crate::model::submission::{Content, Submission};
+use crate::model::text::{chain, display_safe};
+use crate::model::{Lang, Severity, Text, Verdict};
+use crate::ops::metrics::{JobOutcome, Stage};
+use crate::pipeline::{Loaded, ids};
+use crate::queue::{Delivery, QueueError};
+use crate::seal::journal::Fields;
+use crate::seal::{Receipt, Seal};
+use crate::store::{self, Created, Key, StoreError};
+use crate::{bundle, seal};
+
+/// A worker died or was cut off with this job in its hands, time after time.
+pub const WORKER_LOST: &str = "JOB-WORKER-LOST";
+/// It took longer than a job may.
+pub const TIMEOUT: &str = "JOB-TIMEOUT";
+/// A store failed.
+pub const STORE: &str = "JOB-STORE";
+/// The queue failed.
+pub const QUEUE: &str = "JOB-QUEUE";
+/// Something of the outside world failed, and left items undetermined.
+pub const UNDETERMINED: &str = "JOB-UNDETERMINED";
+/// A file ended its inspection twice from outside.
+pub const FILE_SET_ASIDE: &str = "JOB-FILE-SET-ASIDE";
+/// The bundle could not be made.
+pub const BUNDLE: &str = "JOB-BUNDLE";
+/// This machine failed: no space, no memory, no child.
+pub const MACHINE: &str = "JOB-MACHINE";
+
+/// Largest earlier report that is read, bytes.
+const MAX_REPORT: u64 = 256 * 1024 * 1024;
+
+/// How a job left this worker's hands.
+#[derive(Debug)]
+enum End {
+    Published,
+    Duplicate,
+    Retry(ParkReason),
+    Park(Parking),
+    Returned,
+}
+
+#[derive(Debug)]
+struct Parking {
+    about: Option<About>,
+    reason: ParkReason,
+    undetermined: Vec<String>,
+}
+
+/// Why a job did not come to an end here.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] journal::JobJournalError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error("the bundle cannot be made")]
+    Bundle(#[from] bundle::BundleError),
+    #[error("the seal cannot be made")]
+    Seal(#[from] seal::SealError),
+    #[error("the spool cannot be written")]
+    Spool(#[from] std::io::Error),
+    #[error("a task of this worker ended abnormally")]
+    Task(#[from] tokio::task::JoinError),
+    #[error("a record cannot be serialised")]
+    Json(#[from] serde_json::Error),
+    #[error("the page cannot be rendered")]
+    Page(#[from] minijinja::Error),
+}
+
+impl Trouble {
+    fn reason(&self) -> ParkReason {
+        let code = match self {
+            Self::Store(_) | Self::Journal(_) => STORE,
+            Self::Queue(_) => QUEUE,
+            Self::Bundle(_) | Self::Seal(_) | Self::Json(_) | Self::Page(_) => BUNDLE,
+            Self::Spool(_) | Self::Task(_) => MACHINE,
+        };
+        ParkReason::new(code, display_safe(&chain(self), 500))
+    }
+}
+
+/// Works on one delivery and settles it. `stop` gives it back.
+pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: CancellationToken) {
+    let started = Instant::now();
+    let Delivery { lane, message, attempt, redelivered, settle } = delivery;
+    let in_flight = shared.metrics.job_started(lane);
+    let entry = shared.state.enter(lane, &message.id);
+    let job = Job { shared: &shared, message: &message, lane, attempt, redelivered, entry: &entry };
+    let budget = Duration::from_secs(shared.config.job_seconds);
+    let mut end = tokio::select! {
+        biased;
+        () = stop.cancelled() => End::Returned,
+        ended = tokio::time::timeout(budget, job.run()) => ended.unwrap_or_else(|_| {
+            End::Retry(ParkReason::new(TIMEOUT, format!("not done after {} s, at stage {}", shared.config.job_seconds, job.stage())))
+        }),
+    };
+    if let End::Retry(reason) = &end
+        && job.is_last_attempt()
+    {
+        end = End::Park(Parking { about: job.about(), reason: reason.clone(), undetermined: Vec::new() });
+    }
+    let outcome = match &end {
+        End::Published => JobOutcome::Published,
+        End::Duplicate => JobOutcome::Duplicate,
+        End::Retry(_) => JobOutcome::Retried,
+        End::Park(_) => JobOutcome::Parked,
+        End::Returned => JobOutcome::Returned,
+    };
+    let settled = match end {
+        End::Published | End::Duplicate => settle.ack().await,
+        End::Returned => settle.release().await,
+        End::Retry(reason) => {
+            shared.metrics.retried(&reason.code);
+            if let Err(e) = job.delay(&reason).await {
+                tracing::warn!(error = chain(&e), "a job that is put off could not be told");
+            }
+            tracing::warn!(message_id = message.id, attempt, reason.code, reason.detail, "a job is put off");
+            settle.retry(&reason).await.map(|_| ())
+        }
+        End::Park(parking) => {
+            shared.metrics.parked(&parking.reason.code);
+            tracing::error!(message_id = message.id, attempt, redelivered, parking.reason.code, parking.reason.detail, "a job is parked");
+            match job.park(&parking).await {
+                Ok(()) => settle.park(&parking.reason).await,
+                // Not parked without anybody being told: it comes again, and is parked then.
+                Err(e) => {
+                    tracing::error!(error = chain(&e), "a parked job could not be told; it is put back");
+                    settle.release().await
+                }
+            }
+        }
+    };
+    if let Err(e) = settled {
+        // Whoever has it now finds what was written here.
+        tracing::warn!(
+            error = chain(&e),
+            message = message.id,
+            outcome = outcome.as_str(),
+            "a job could not be settled; it will come again"
+        );
+    }
+    shared.metrics.job_ended(lane, outcome, started.elapsed());
+    tracing::info!(
+        message_id = message.id,
+        job = job.about().map_or_else(String::new, |a| a.job),
+        lane = lane.as_str(),
+        attempt,
+        outcome = outcome.as_str(),
+        took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "job ended"
+    );
+    drop(in_flight);
+}
+
+struct Job<'a> {
+    shared: &'a Shared,
+    message: &'a Envelope,
+    lane: Lane,
+    attempt: u32,
+    redelivered: u32,
+    entry: &'a state::Entry,
+}
+
+impl Job<'_> {
+    fn is_last_attempt(&self) -> bool {
+        self.attempt as usize >= self.shared.queue.retry_steps()
+    }
+
+    fn about(&self) -> Option<About> {
+        self.entry.about()
+    }
+
+    fn stage(&self) -> &'static str {
+        self.entry.current_stage()
+    }
+
+    async fn run(&self) -> End {
+        if self.redelivered > self.shared.config.max_redeliveries {
+            // Before anything is done with it: whatever it does to workers, it shall not do it once more.
+            let reason = ParkReason::new(WORKER_LOST, format!("handed out {} times without being settled", self.redelivered));
+            return End::Park(Parking { about: None, reason, undetermined: Vec::new() });
+        }
+        let (submission, loaded) = match read::job(self.message, &self.shared.pipelines) {
+            Ok(read) => read,
+            Err(reason) => return End::Park(Parking { about: None, reason, undetermined: Vec::new() }),
+        };
+        let about = records::about(&records::job_id(&loaded, &submission), &submission);
+        self.entry.read(about.clone(), submission.items.len());
+        match self.work(&about, &submission, &loaded).await {
+            Ok(end) => end,
+            Err(trouble) => End::Retry(trouble.reason()),
+        }
+    }
+
+    async fn work(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>) -> Result<End, Trouble> {
+        let vault = &self.shared.vault;
+        if let Some(outcome) = records::outcome(vault.as_ref(), &about.job).await? {
+            self.tell_outcome(&outcome).await?;
+            return Ok(End::Duplicate);
+        }
+        let received = self.receive(about, submission).await?;
+
+        let limits = self.shared.intake_limits();
+        let intake = Intake::new(Arc::clone(&self.shared.staging), Arc::clone(vault), limits, self.shared.spool.path(), submission)?;
+        let intake = Arc::new(intake);
+        self.entry.stage("inspect");
+        let Checked { mut report, pins } = self.check(about, submission, loaded, &intake).await?;
+        self.attach_round(submission, loaded, &mut report).await?;
+        self.keep_pins(&pins).await?;
+
+        if let Some(end) = self.undetermined(about, &report) {
+            return Ok(end);
+        }
+        let ready = self.package(about, submission, &intake, report, &pins, &received).await?;
+        let (outcome, created) = records::first(vault.as_ref(), &job_key(OUTCOMES, &about.job), ready).await?;
+        if created == Created::New {
+            self.note(about, "published", [("report", outcome.report.as_str().into()), ("verdict", outcome.verdict.as_str().into())])
+                .await?;
+        }
+        let round = Round { job: about.job.clone(), report: outcome.objects.report.key.clone(), revision: about.revision };
+        records::replace(vault.as_ref(), &round_key(submission, about.revision), &round).await?;
+        vault.remove(&job_key(PARKED, &about.job)).await?;
+        self.tell_outcome(&outcome).await?;
+        if self.shared.config.staging == StagingPolicy::Remove {
+            for key in intake.brought() {
+                // The vault has it: what stays behind costs room and nothing else.
+                if let Err(e) = self.shared.staging.remove(&key).await {
+                    tracing::warn!(error = chain(&e), "a staged object could not be removed");
+                }
+            }
+        }
+        Ok(End::Published)
+    }
+
+    /// Writes down that the job exists, before anything else, and tells it.
+    async fn receive(&self, about: &About, submission: &Submission) -> Result<Received, Trouble> {
+        let record = Received {
+            schema: RECEIVED_SCHEMA.to_owned(),
+            about: about.clone(),
+            lane: self.lane,
+            message_id: self.message.id.clone(),
+            correlation_id: self.message.correlation_id.clone(),
+            reply_to: self.message.reply_to.clone(),
+            received_at: Timestamp::now(),
+            submission: submission.clone(),
+        };
+        let (received, created) = records::first(self.shared.vault.as_ref(), &job_key(RECEIVED, &about.job), record).await?;
+        if created == Created::New {
+            self.note(about, "received", [("items", (submission.items.len() as u64).into())]).await?;
+        }
+        let event = SubmissionReceived { about: about.clone(), items: submission.items.len() as u64, received_at: received.received_at };
+        self.tell(SUBMISSION_RECEIVED, &about.job, "", &event).await?;
+        Ok(received)
+    }
+
+    /// Looks at items in this job's turn.
+    fn examiner(&self, about: &About, submission: &Submission) -> Examiner {
+        let number = &submission.candidature.number;
+        let party = if number.is_empty() { about.job.as_str() } else { number.as_str() };
+        let urgency = match self.lane {
+            Lane::Interactive => 0,
+            Lane::Submission => 1,
+            Lane::Replay => 2,
+        };
+        self.shared.examiner.clone().with_places(self.shared.places.clone(), Turn { urgency, party: party.into() })
+    }
+
+    async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
+        let started = Instant::now();
+        let examiner = self.examiner(about, submission);
+        let examiner = match self.shared.links.get(&loaded.pipeline.id) {
+            None => examiner,
+            Some(links) => {
+                let urls = submission.items.iter().filter_map(|item| match &item.content {
+                    Content::Link(link) => Some(link.url.as_str()),
+                    Content::File(_) => None,
+                });
+                let pins = self.pins(&links.identities(urls)).await?;
+                examiner.with_links(links.with_pins(Arc::new(pins)))
+            }
+        };
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let progress =
+            Telling { preview: Preview::new(loaded, submission), about, entry: self.entry, metrics: &self.shared.metrics, sender };
+        let sources: Arc<dyn Sources> = Arc::clone(intake) as _;
+        let checking = async {
+            let checked = examiner.check(loaded, submission, sources, &progress).await;
+            // Ends the telling.
+            drop(progress);
+            checked
+        };
+        let telling = async {
+            while let Some(item) = told.recv().await {
+                let id = item.item.clone();
+                if let Err(e) = self.tell(ITEM_CHECKED, &about.job, &id, &item).await {
+                    tracing::warn!(error = chain(&e), "the progress of an item could not be told");
+                }
+            }
+        };
+        let (checked, ()) = tokio::join!(checking, telling);
+        self.shared.metrics.stage_ended(Stage::Inspect, started.elapsed());
+        Ok(checked)
+    }
+
+    /// Copies of the reports behind links, as earlier jobs kept them. A copy that cannot be read is as good as none.
+    async fn pins(&self, identities: &std::collections::BTreeSet<String>) -> Result<MemoryPins, Trouble> {
+        let mut pins = MemoryPins::default();
+        for id in identities {
+            match records::read::<Pin>(self.shared.vault.as_ref(), &pin_key(id)).await {
+                Ok(Some(pin)) => {
+                    pins.0.insert(id.clone(), pin);
+                }
+                Ok(None) => {}
+                Err(e) if e.is_transient() => return Err(e.into()),
+                Err(e) => tracing::warn!(error = chain(&e), "a kept copy of a Gazelle report cannot be used"),
+            }
+        }
+        Ok(pins)
+    }
+
+    async fn keep_pins(&self, pins: &BTreeMap<String, Pin>) -> Result<(), Trouble> {
+        for pin in pins.values() {
+            records::replace(self.shared.vault.as_ref(), &pin_key(&pin.link.id), pin).await?;
+        }
+        Ok(())
+    }
+
+    /// What changed since the revision before, where there was one.
+    async fn attach_round(&self, submission: &Submission, loaded: &Loaded, report: &mut Report) -> Result<(), Trouble> {
+        let vault = self.shared.vault.as_ref();
+        let Some(before) = submission.revision.checked_sub(1).filter(|r| *r > 0) else { return Ok(()) };
+        let Some(round) = records::read::<Round>(vault, &round_key(submission, before)).await? else { return Ok(()) };
+        let Ok(key) = round.report.parse::<Key>() else { return Ok(()) };
+        let Some(bytes) = records::read_bytes(vault, &key, MAX_REPORT).await? else { return Ok(()) };
+        let previous: Report = match serde_json::from_slice(&bytes) {
+            Ok(previous) => previous,
+            Err(e) => {
+                // Written by another version: the round is told without it.
+                tracing::warn!(error = %e, key = %key, "the report of the revision before cannot be read");
+                return Ok(());
+            }
+        };
+        let requests = privacy::masked_requests(&submission.requests, &loaded.pipeline.guards.privacy);
+        if let Err(e) = rounds::attach(report, &previous, &requests, &ids::canonical, &loaded.pipeline.severities) {
+            tracing::warn!(error = %e, "the revision before cannot be compared");
+        }
+        Ok(())
+    }
+
+    /// Whether the job is not to be published as it is: tried again, or parked.
+    ///
+    /// What is certainly wrong is told at once, even where something else could not be determined; unless it was we who
+    /// failed, since then the next attempt may say more.
+    fn undetermined(&self, about: &About, report: &Report) -> Option<End> {
+        let fatal: Vec<_> = report
+            .items
+            .iter()
+            .flat_map(|item| item.findings.iter().map(move |f| (item, f)))
+            .filter(|(_, f)| f.severity == Severity::Fatal)
+            .collect();
+        let ours = fatal.iter().any(|(_, f)| !f.code.as_str().starts_with("gazelle-") && f.code.as_str() != "sandbox-repeated");
+        let undetermined = report.verdict == Verdict::Undetermined;
+        if !(undetermined || ours) {
+            return None;
+        }
+        let set_aside = fatal.iter().all(|(_, f)| f.code.as_str() == "sandbox-repeated");
+        let (code, last) = if set_aside { (FILE_SET_ASIDE, true) } else { (UNDETERMINED, self.is_last_attempt()) };
+        let mut codes: BTreeMap<&str, u32> = BTreeMap::new();
+        fatal.iter().for_each(|(_, f)| *codes.entry(f.code.as_str()).or_default() += 1);
+        let told: Vec<_> = codes.iter().map(|(code, n)| format!("{code} × {n}")).collect();
+        let reason = ParkReason::new(code, told.join(", "));
+        if !last {
+            return Some(End::Retry(reason));
+        }
+        if !undetermined || self.shared.config.undetermined == UndeterminedPolicy::Publish {
+            return None;
+        }
+        let mut items: Vec<String> = fatal.iter().map(|(item, _)| item.id.clone()).collect();
+        items.dedup();
+        items.truncate(100);
+        Some(End::Park(Parking { about: Some(about.clone()), reason, undetermined: items }))
+    }
+
+    /// Makes everything that is published and writes it to the vault.
+    async fn package(
+        &self,
+        about: &About,
+        submission: &Submission,
+        intake: &Arc<Intake>,
+        report: Report,
+        pins: &BTreeMap<String, Pin>,
+        received: &Received,
+    ) -> Result<Outcome, Trouble> {
+        let started = Instant::now();
+        self.entry.stage("bundle");
+        let sources: Arc<dyn Sources> = Arc::clone(intake) as _;
+        let examiner = self.examiner(about, submission);
+        let mut options = bundle::Options { previews: examiner.previews(&report, submission, sources).await, ..bundle::Options::default() };
+        for pin in pins.values() {
+            let folder = pin::directory(&pin.link.id);
+            let files = pin.to_files().into_iter().map(|(name, bytes)| (format!("gazelle/{folder}/{name}"), bytes));
+            options.attachments.extend(files);
+        }
+        let payloads = Payloads::new(intake, submission);
+        let path = intake.folder().join("bundle.zip");
+        let written = path.clone();
+        let (report, summary, page, digest) = tokio::task::spawn_blocking(move || {
+            let mut report = report;
+            let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&written)?;
+            let summary = bundle::write(&mut report, &payloads, &options, &mut file)?;
+            file.sync_all()?;
+            let page = bundle::html::render(&report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
+            let (_, digest) = crate::check::ingest::digest(file)?;
+            Ok::<_, Trouble>((report, summary, page, digest))
+        })
+        .await??;
+        self.shared.metrics.stage_ended(Stage::Bundle, started.elapsed());
+        for item in &report.items {
+            self.shared.metrics.item_judged(item.verdict, item.size.unwrap_or(0));
+            item.findings.iter().for_each(|f| self.shared.metrics.found(&f.code));
+        }
+        report.findings.iter().for_each(|f| self.shared.metrics.found(&f.code));
+
+        let started = Instant::now();
+        self.entry.stage("publish");
+        let folder = format!("bundles/{}/{}", about.job, &summary.tagmanifest_sha256[..16]);
+        let put = Put { shared: self.shared, folder: &folder };
+        let bundle = put.file(&format!("{}.zip", summary.root), &path, &digest.sha256, digest.size, "application/zip").await?;
+        let page = put.bytes("index.html", page.as_bytes(), "text/html; charset=utf-8").await?;
+        let report_object = put.bytes("report.json", &serde_json::to_vec_pretty(&report)?, crate::model::message::JSON).await?;
+        self.note(about, "checked", [("bundle", bundle.sha256.as_str().into()), ("report", report.id.as_str().into())]).await?;
+        let (mut sealed, mut receipt) = (None, None);
+        if let Some(key) = &self.shared.key {
+            let seal = Seal::of(&report, &summary.tagmanifest_sha256)?.sign(key)?;
+            sealed = Some(put.bytes(&format!("{}.zip.jws", summary.root), seal.as_bytes(), "application/jose").await?);
+            let head = self.note(about, "receipt", []).await?;
+            let signed = Receipt::of(&report, received.received_at, Timestamp::now()).witnessing(&head).sign(key)?;
+            // Two attempts make two receipts, which differ in their moment: each has a key of its own.
+            let name = format!("{}.{}.receipt.jws", summary.root, head.entries);
+            receipt = Some(put.bytes(&name, signed.as_bytes(), "application/jose").await?);
+        }
+        self.shared.metrics.stage_ended(Stage::Publish, started.elapsed());
+        Ok(Outcome {
+            schema: OUTCOME_SCHEMA.to_owned(),
+            about: about.clone(),
+            report: report.id.clone(),
+            verdict: report.verdict,
+            verdicts: report.totals.verdicts.clone(),
+            missing: report.totals.preuves_expected.saturating_sub(report.totals.preuves_provided),
+            severities: report.totals.severities.clone(),
+            message: Text::new(answer::vendor_message(&report, Lang::Fr), answer::vendor_message(&report, Lang::En)),
+            objects: Objects { bundle, manifest_sha256: summary.tagmanifest_sha256, report: report_object, page, seal: sealed, receipt },
+            received_at: received.received_at,
+            ended_at: Timestamp::now(),
+        })
+    }
+
+    /// Tells that the job is put off: progress, like the items.
+    async fn delay(&self, reason: &ParkReason) -> Result<(), Trouble> {
+        let Some(about) = self.about() else { return Ok(()) };
+        let event = SubmissionDelayed { job: about.job.clone(), reason: reason.clone(), explanation: explanation(&reason.code) };
+        self.tell(SUBMISSION_DELAYED, &about.job, &self.attempt.to_string(), &event).await
+    }
+
+    /// Records and tells that the job is parked. The settlement follows.
+    async fn park(&self, parking: &Parking) -> Result<(), Trouble> {
+        let about = parking.about.clone().or_else(|| self.about());
+        // Messages that could not be read are told apart by what they are: the same garbage again is the same record.
+        let subject = match &about {
+            Some(about) => about.job.clone(),
+            None => format!("message-{}", hex::encode(Sha256::digest(&self.message.body))),
+        };
+        let record = SubmissionParked {
+            about: about.clone(),
+            message_id: display_safe(&self.message.id, 200),
+            reason: parking.reason.clone(),
+            explanation: explanation(&parking.reason.code),
+            undetermined: parking.undetermined.clone(),
+            parked_at: Timestamp::now(),
+        };
+        records::replace(self.shared.vault.as_ref(), &job_key(PARKED, &subject), &record).await?;
+        if let Some(about) = &about {
+            self.note(about, "parked", [("code", parking.reason.code.as_str().into())]).await?;
+        }
+        self.tell(SUBMISSION_PARKED, &subject, &format!("{}", record.parked_at), &record).await
+    }
+
+    async fn tell_outcome(&self, outcome: &Outcome) -> Result<(), Trouble> {
+        let kind = if outcome.verdict == Verdict::Rejected { SUBMISSION_REJECTED } else { BUNDLE_READY };
+        self.tell(kind, &outcome.about.job, "", outcome).await
+    }
+
+    /// Tells an event about a job; `which` tells apart those of one kind.
+    async fn tell(&self, kind: &str, job: &str, which: &str, body: &impl Serialize) -> Result<(), Trouble> {
+        let mut hasher = Sha256::new();
+        for part in [kind, job, which] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let id = hex::encode(&hasher.finalize()[..16]);
+        let event = Envelope {
+            subject: Some(job.to_owned()),
+            time: Some(Timestamp::now()),
+            correlation_id: self.message.correlation_id.clone().or_else(|| Some(self.message.id.clone())),
+            reply_to: self.message.reply_to.clone(),
+            traceparent: self.message.traceparent.clone(),
+            candidature: self.about().map(|a| a.candidature),
+            ..Envelope::new(id, kind, SOURCE, serde_json::to_vec(body)?)
+        };
+        Ok(self.shared.queue.announce(&event).await?)
+    }
+
+    /// A line in the job's journal.
+    async fn note<const N: usize>(
+        &self,
+        about: &About,
+        event: &str,
+        fields: [(&str, crate::seal::journal::Field); N],
+    ) -> Result<crate::seal::journal::Head, Trouble> {
+        let fields: Fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(journal::append(self.shared.vault.as_ref(), &about.job, Timestamp::now(), event, fields).await?)
+    }
+}
+
+/// CloudEvents `source` of everything that workers tell.
+pub const SOURCE: &str = "greffier";
+
+fn pin_key(link_id: &str) -> Key {
+    // Identities are hexadecimal digests of ours.
+    Key::ours(format!("gazelle/{link_id}.json"))
+}
+
+/// Writes what was made below one folder of the vault.
+struct Put<'a> {
+    shared: &'a Shared,
+    folder: &'a str,
+}
+
+impl Put<'_> {
+    async fn bytes(&self, name: &str, bytes: &[u8], media_type: &str) -> Result<Object, StoreError> {
+        let key = Key::ours(format!("{}/{name}", self.folder));
+        self.shared.vault.create(&key, store::Content::Bytes(bytes), media_type).await?;
+        Ok(Object { key: key.as_str().to_owned(), size: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) })
+    }
+
+    async fn file(&self, name: &str, path: &Path, sha256: &str, size: u64, media_type: &str) -> Result<Object, StoreError> {
+        let key = Key::ours(format!("{}/{name}", self.folder));
+        self.shared.vault.create(&key, store::Content::File { path, size, sha256 }, media_type).await?;
+        Ok(Object { key: key.as_str().to_owned(), size, sha256: sha256.to_owned() })
+    }
+}
+
+/// Tells items as they end.
+struct Telling<'a> {
+    preview: Preview<'a>,
+    about: &'a About,
+    entry: &'a state::Entry,
+    metrics: &'a crate::ops::metrics::Metrics,
+    sender: mpsc::UnboundedSender<ItemChecked>,
+}
+
+impl Progress for Telling<'_> {
+    fn item_done(&self, item: &str, looked: &Examined, done: usize, total: usize) {
+        self.entry.done(done);
+        if let Some(gazelle) = &looked.gazelle {
+            self.metrics.link_followed(&gazelle.outcome);
+        }
+        let Some(judged) = self.preview.item(item, looked) else { return };
+        let told = ItemChecked {
+            job: self.about.job.clone(),
+            item: judged.id,
+            filed_under: judged.filed_under,
+            name: judged.name,
+            verdict: judged.verdict,
+            findings: judged.findings,
+            done: done as u64,
+            total: total as u64,
+        };
+        // Nobody listens any more only where the job itself has been given up.
+        let _ = self.sender.send(told);
+    }
+}
+
+/// What a person reads of a reason to park.
+pub fn explanation(code: &str) -> Text {
+    match crate::model::errors::get(code) {
+        Some(page) => page.summary.clone(),
+        None => Text::new("Dépôt mis de côté.", "Submission set aside."),
+    }
+}

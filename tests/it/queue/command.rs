@@ -1,0 +1,1 @@
+//! `greffier queue`, as operators use it.
