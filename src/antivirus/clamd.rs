@@ -16,8 +16,8 @@ use tokio::time::timeout;
 use super::{Scan, Why};
 use crate::model::text::display_safe;
 
-/// Bytes of a file sent at once; also what one scan holds in memory per engine.
-const CHUNK: usize = 256 * 1024;
+/// Bytes of a file sent at once; one scan holds twice that in memory per engine.
+const CHUNK: usize = 512 * 1024;
 
 /// Longest answer that is read, bytes. Names of signatures are short.
 const MAX_REPLY: usize = 4096;
@@ -114,7 +114,11 @@ impl Engine {
     async fn open(&self) -> Result<Box<dyn Duplex>, EngineError> {
         let opening = async {
             Ok::<Box<dyn Duplex>, io::Error>(match &self.address {
-                Address::Tcp(address) => Box::new(TcpStream::connect(address).await?),
+                Address::Tcp(address) => {
+                    let stream = TcpStream::connect(address).await?;
+                    stream.set_nodelay(true)?;
+                    Box::new(stream)
+                }
                 Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
             })
         };
@@ -253,13 +257,17 @@ where
     F: Future<Output = io::Result<Vec<u8>>> + Send,
 {
     to.write_all(b"zINSTREAM\0").await.map_err(SendError::Engine)?;
+    let mut frame = Vec::new();
     let mut at = 0;
     while at < bytes.size {
         let length = usize::try_from(bytes.size - at).unwrap_or(usize::MAX).min(CHUNK);
         let part = (bytes.read)(at, length).await.map_err(SendError::File)?;
+        // In one piece: a length sent by itself would wait for the engine's acknowledgement of what went before.
+        frame.clear();
         // CHUNK fits in 32 bits.
-        to.write_all(&(length as u32).to_be_bytes()).await.map_err(SendError::Engine)?;
-        to.write_all(&part).await.map_err(SendError::Engine)?;
+        frame.extend((length as u32).to_be_bytes());
+        frame.extend(part);
+        to.write_all(&frame).await.map_err(SendError::Engine)?;
         at += length as u64;
     }
     to.write_all(&0_u32.to_be_bytes()).await.map_err(SendError::Engine)?;
