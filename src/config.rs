@@ -128,7 +128,8 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "warn".into(), format: LogFormat::Text }
+        // lapin prints whole messages in its warnings: what they tell is told by the queue, without contents.
+        Self { filter: "warn,lapin=error".into(), format: LogFormat::Text }
     }
 }
 

@@ -295,6 +295,6 @@ fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
 }
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 #[cfg(test)]
 mod guards_tests;

@@ -99,7 +99,16 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
     let antivirus = Antivirus::new(&config.antivirus);
     let mut probes = edges.probe().await;
     if let Some(antivirus) = &antivirus {
-        probes.extend(antivirus.probe(config.worker.max_file_bytes, jiff::Timestamp::now()).await);
+        let scanning = antivirus.probe(config.worker.max_file_bytes, jiff::Timestamp::now()).await;
+        if antivirus.required() {
+            probes.extend(scanning);
+        } else {
+            // Reports say what was not scanned: the operator chose to go on without.
+            scanning
+                .iter()
+                .filter(|p| !p.ok)
+                .for_each(|p| tracing::warn!(probe = p.name, p.detail, "the antivirus is not as it should be"));
+        }
     }
     refuse(&probes)?;
 

@@ -165,10 +165,10 @@ fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {
     use tracing_subscriber::EnvFilter;
     let filter = match verbose {
         0 => config.filter.clone(),
-        1 => "info".into(),
-        _ => "debug".into(),
+        1 => "info,lapin=error".into(),
+        _ => "debug,lapin=error".into(),
     };
-    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new("warn,lapin=error"));
     let coloured = match colour {
         Colour::Always => true,
         Colour::Never => false,

@@ -135,7 +135,7 @@ pub async fn audit(vault: &dyn Store, queue: &dyn Queue) -> Result<Audit, AuditE
     let (first, second) = (held(&before), held(&after));
     audit.queued = first.0.max(second.0);
     audit.queue_tells_unsettled = second.1;
-    open.sort_by(|a, b| a.received_at.cmp(&b.received_at));
+    open.sort_by_key(|job| job.received_at);
     let lost = (open.len() as u64).saturating_sub(audit.queued);
     if audit.queue_tells_unsettled || after.iter().all(|d| d.consumers == Some(0) || !matches!(d.place, Place::Lane(_))) {
         audit.missing = open.iter().take(usize::try_from(lost).unwrap_or(usize::MAX)).cloned().collect();

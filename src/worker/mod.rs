@@ -231,8 +231,11 @@ async fn release(delivery: Delivery) {
 /// Jobs in hand that do not run yet, by candidature: whoever was served longest ago is next.
 #[derive(Default)]
 struct Window {
-    parties: VecDeque<(Option<String>, VecDeque<(Instant, Delivery)>)>,
+    parties: VecDeque<(Option<String>, Held)>,
 }
+
+/// Deliveries and since when they are held, the oldest first.
+type Held = VecDeque<(Instant, Delivery)>;
 
 impl Window {
     fn push(&mut self, delivery: Delivery) {

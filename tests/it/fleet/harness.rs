@@ -205,6 +205,7 @@ impl Fleet {
     /// Queues of one test are many, and a broker keeps a process for each.
     fn queue_cleanup(&self) {
         let (url, prefix) = (self.config.queue.urls[0].clone(), self.config.queue.prefix.clone());
+        let delays = self.config.queue.retry_delays_seconds.clone();
         // A runtime of its own: this one may be shutting down.
         let _ = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -214,7 +215,7 @@ impl Fleet {
                 let mut queues = vec![format!("{prefix}.parked"), format!("{prefix}.events")];
                 for lane in Lane::ALL {
                     queues.push(format!("{prefix}.jobs.{lane}"));
-                    queues.extend((1..=6).map(|n| format!("{prefix}.retry.{lane}.{n}")));
+                    queues.extend(delays.iter().map(|seconds| format!("{prefix}.retry.{lane}.{seconds}s")));
                 }
                 for queue in queues {
                     let _ = channel.queue_delete(queue.as_str().into(), lapin::options::QueueDeleteOptions::default()).await;

@@ -301,7 +301,10 @@ async fn what_is_not_as_it_must_be_is_named_before_any_work() {
         let output = fleet.command().arg("worker").output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, words) = run(&|config| config.antivirus.engines = vec!["127.0.0.1:9".into()]);
+    let (code, words) = run(&|config| {
+        config.antivirus.engines = vec!["127.0.0.1:9".into()];
+        config.antivirus.required = true;
+    });
     assert!(code == Some(2) && words.contains("NOT-FIT") && words.contains("127.0.0.1:9"), "{code:?} {words}");
     let (code, words) = run(&|config| config.pipelines.folders = vec!["nowhere".into()]);
     assert!(code == Some(2) && words.contains("PIPELINE-NOT-FOUND"), "{code:?} {words}");
