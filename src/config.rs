@@ -16,6 +16,7 @@ use crate::check::previews::PreviewConfig;
 use crate::gazelle::GazelleConfig;
 use crate::inspect::Limits;
 use crate::model::Lang;
+use crate::ops::config::HttpConfig;
 use crate::queue::config::QueueConfig;
 use crate::sandbox::SandboxConfig;
 use crate::store::config::StoreConfig;
@@ -47,6 +48,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// Where pipelines are.
     pub pipelines: PipelinesConfig,
+    /// Metrics, health and console over HTTP.
+    pub http: HttpConfig,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -65,6 +68,7 @@ impl Default for Config {
             vault: StoreConfig::directory("greffier-data/vault"),
             worker: WorkerConfig::default(),
             pipelines: PipelinesConfig::default(),
+            http: HttpConfig::default(),
             log: LogConfig::default(),
         }
     }

@@ -162,35 +162,35 @@ impl Engine {
         F: Future<Output = io::Result<Vec<u8>>> + Send,
     {
         let size = bytes.size;
-        let why = match timeout(self.scan, self.stream(bytes)).await.unwrap_or(Err(EngineError::TimedOut)) {
-            Ok(Sent::Answer(answer)) => {
-                let scan = read_answer(&answer);
-                if !matches!(scan, Scan::NotScanned { .. }) {
-                    return scan;
-                }
-                tracing::warn!(antivirus.engine = self.name(), file.size_bytes = size, answer = shown(&answer), "a file was not scanned");
-                return scan;
-            }
-            Ok(Sent::Unreadable(error)) => {
-                tracing::warn!(antivirus.engine = self.name(), file.size_bytes = size, error = %error, "a file was not scanned: it cannot be read");
-                return Scan::NotScanned { why: Why::Unreadable };
-            }
-            Err(error) => {
-                tracing::warn!(antivirus.engine = self.name(), file.size_bytes = size, error = %error, "a file was not scanned");
-                error.why()
-            }
+        let sent = self.sent(bytes).await;
+        let said = match &sent {
+            Ok(Sent::Answer(answer)) => shown(answer),
+            Ok(Sent::Unreadable(error)) => error.to_string(),
+            Err(error) => error.to_string(),
         };
-        Scan::NotScanned { why }
+        let scan = meaning(&sent);
+        if let Scan::NotScanned { why } = scan {
+            tracing::warn!(antivirus.engine = self.name(), file.size_bytes = size, ?why, said, "a file was not scanned");
+        }
+        scan
     }
 
-    /// Sends bytes that are in memory past it.
+    async fn sent<R, F>(&self, bytes: Bytes<'_, R>) -> Result<Sent, EngineError>
+    where
+        R: Fn(u64, usize) -> F + Sync,
+        F: Future<Output = io::Result<Vec<u8>>> + Send,
+    {
+        timeout(self.scan, self.stream(bytes)).await.unwrap_or(Err(EngineError::TimedOut))
+    }
+
+    /// Sends bytes of ours past it, to try it; nothing is logged.
     pub async fn scan_bytes(&self, bytes: &[u8]) -> Scan {
         let read = |at: u64, length: usize| {
             let start = usize::try_from(at).unwrap_or(usize::MAX);
             let part = bytes.get(start..start.saturating_add(length)).map(<[u8]>::to_vec);
             std::future::ready(part.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
         };
-        self.scan(Bytes { size: bytes.len() as u64, read: &read }).await
+        meaning(&self.sent(Bytes { size: bytes.len() as u64, read: &read }).await)
     }
 
     /// One `INSTREAM`.
@@ -283,6 +283,14 @@ async fn reply(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
         if answer.len() > MAX_REPLY {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer does not end"));
         }
+    }
+}
+
+fn meaning(sent: &Result<Sent, EngineError>) -> Scan {
+    match sent {
+        Ok(Sent::Answer(answer)) => read_answer(answer),
+        Ok(Sent::Unreadable(_)) => Scan::NotScanned { why: Why::Unreadable },
+        Err(error) => Scan::NotScanned { why: error.why() },
     }
 }
 

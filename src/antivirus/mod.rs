@@ -225,9 +225,8 @@ impl Antivirus {
 
     /// What a report says of the antivirus: the kind of engine and what was left out. Neither engine addresses nor versions:
     /// two workers of a fleet, and two days, give the same sentence over the same result.
-    pub fn limitations<'a>(examined: impl Iterator<Item = &'a [Signal]>) -> Vec<Text> {
-        let skipped = |signals: &[Signal]| signals.iter().any(|s| matches!(s.code.as_str(), "antivirus-not-scanned" | "antivirus-skipped"));
-        let skipped = examined.filter(|signals| skipped(signals)).count();
+    pub fn limitations<'a>(scans: impl Iterator<Item = &'a Scan>) -> Vec<Text> {
+        let skipped = scans.filter(|scan| matches!(scan, Scan::NotScanned { .. })).count();
         let mut said = vec![Text::new(
             "Les fichiers ont été soumis à ClamAV : ne pas être reconnu par un antivirus ne prouve pas qu'un fichier soit sain.",
             "The files were submitted to ClamAV: not being recognised by an antivirus does not prove that a file is harmless.",

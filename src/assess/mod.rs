@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use crate::antivirus::Scan;
 use crate::gazelle;
 use crate::model::facts::{Facts, INSPECTOR_VERSION};
 use crate::model::gazelle::GazelleFacts;
@@ -48,6 +49,8 @@ pub struct Examined {
     pub signals: Vec<Signal>,
     /// Gazelle facts, for links.
     pub gazelle: Option<GazelleFacts>,
+    /// What the antivirus said, where one is configured; what matters of it to a report is among the signals.
+    pub scan: Option<Scan>,
 }
 
 /// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.

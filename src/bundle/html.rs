@@ -43,6 +43,9 @@ pub const MAX_PREVIEW: usize = 256 * 1024;
 const MAX_PREVIEWS: usize = 8;
 /// Pictures of the whole page, bytes before Base64: a page of 239 proofs stays near 3 MB.
 const MAX_PREVIEW_BYTES: usize = 1_536 * 1024;
+/// Room of the first picture of an item, and of each further one: pixels across and down.
+const FIRST_BOX: (u32, u32) = (240, 200);
+const FURTHER_BOX: (u32, u32) = (160, 160);
 /// Text of one item that can be searched, bytes.
 const MAX_SEARCH: usize = 2_048;
 /// Members of an archive that are listed.
@@ -375,6 +378,9 @@ struct ItemView {
 #[derive(Serialize)]
 struct PreviewView {
     uri: String,
+    /// Size on the page, pixels: known before the picture is decoded, so that nothing moves under the reader.
+    width: u32,
+    height: u32,
     caption: Text,
 }
 
@@ -1237,7 +1243,8 @@ impl<'a> Pictures<'a> {
     }
 
     fn of(&self, item: &str) -> Vec<PreviewView> {
-        self.shown.get(item).into_iter().flatten().filter_map(|p| preview(p)).collect()
+        let shown = self.shown.get(item).into_iter().flatten().enumerate();
+        shown.filter_map(|(rank, p)| preview(p, if rank == 0 { FIRST_BOX } else { FURTHER_BOX })).collect()
     }
 
     /// What is to be said where there was not room for all.
@@ -1263,11 +1270,48 @@ fn media_type(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn preview(preview: &Preview) -> Option<PreviewView> {
-    media_type(&preview.bytes).map(|media_type| PreviewView {
+fn preview(preview: &Preview, room: (u32, u32)) -> Option<PreviewView> {
+    let media_type = media_type(&preview.bytes)?;
+    // A picture whose size cannot be told is shown as large as there is room.
+    let (width, height) = dimensions(&preview.bytes).unwrap_or(room);
+    let (width, height) = fitted(width.max(1), height.max(1), room);
+    Some(PreviewView {
         uri: format!("data:{media_type};base64,{}", BASE64.encode(&preview.bytes)),
+        width,
+        height,
         caption: preview.caption.as_ref().map(text).unwrap_or_default(),
     })
+}
+
+/// A picture's size scaled down to fit into `room`, proportions kept.
+fn fitted(width: u32, height: u32, room: (u32, u32)) -> (u32, u32) {
+    let (width, height, wide, high) = (u64::from(width), u64::from(height), u64::from(room.0), u64::from(room.1));
+    let (w, h) = if width <= wide && height <= high {
+        (width, height)
+    } else if width * high > height * wide {
+        (wide, height * wide / width)
+    } else {
+        (width * high / height, high)
+    };
+    // Below the room, which fits.
+    (w.max(1) as u32, h.max(1) as u32)
+}
+
+/// Width and height that a JPEG (the first frame header) or a PNG (its first chunk) states.
+fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+    let two = |at: usize| bytes.get(at..at + 2).map(|b| u32::from(b[0]) << 8 | u32::from(b[1]));
+    if bytes.first() == Some(&0x89) {
+        let four = |at: usize| Some(two(at)? << 16 | two(at + 2)?);
+        return Some((four(16)?, four(20)?));
+    }
+    let mut at = 2;
+    loop {
+        match *bytes.get(at + 1)? {
+            // SOF0 to SOF15, but for the three numbers among them that mean something else.
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => return Some((two(at + 7)?, two(at + 5)?)),
+            _ => at += 2 + two(at + 2)? as usize,
+        }
+    }
 }
 
 /// What a Gazelle report says, for a verifier: result, counters, validator, date, tested objects, the copy kept.
@@ -1393,9 +1437,37 @@ mod tests {
 
     #[test]
     fn only_pictures_become_previews() {
-        let with = |bytes: &[u8]| preview(&Preview { bytes: bytes.to_vec(), caption: None }).is_some();
+        let with = |bytes: &[u8]| preview(&Preview { bytes: bytes.to_vec(), caption: None }, FIRST_BOX).is_some();
         assert!(with(&[0xFF, 0xD8, 0xFF, 0xE0]));
         assert!(!with(b"<svg onload=alert(1)>"));
         assert!(!with(&[[0xFF, 0xD8, 0xFF].as_slice(), &[0; MAX_PREVIEW]].concat()));
+    }
+
+    #[test]
+    fn pictures_have_their_size_before_they_are_decoded() {
+        let picture = image::DynamicImage::new_rgb8(320, 453);
+        for format in [image::ImageFormat::Jpeg, image::ImageFormat::Png] {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, format).unwrap();
+            assert_eq!(dimensions(bytes.get_ref()), Some((320, 453)));
+            for cut in 0..bytes.get_ref().len().min(200) {
+                let _ = dimensions(&bytes.get_ref()[..cut]);
+            }
+        }
+        assert_eq!(fitted(320, 453, FIRST_BOX), (141, 200));
+        assert_eq!(fitted(1000, 1, FIRST_BOX), (240, 1));
+        assert_eq!(fitted(20, 10, FIRST_BOX), (20, 10));
+    }
+
+    #[test]
+    fn the_first_picture_of_every_item_comes_before_the_second_of_any() {
+        let item = |id: &str| crate::assess::fixtures::item(id, "INS.01.01.01", "film.mp4", "00");
+        let report = crate::assess::fixtures::report(1, vec![item("a"), item("b")]);
+        let large = Preview { bytes: [&[0xFF, 0xD8, 0xFF][..], &[0; MAX_PREVIEW - 3]].concat(), caption: None };
+        let previews = BTreeMap::from([("a".to_owned(), vec![large.clone(); 8]), ("b".to_owned(), vec![large])]);
+        let pictures = Pictures::new(&report, &PageOptions { previews: &previews, link_base: None });
+        let shown = |id: &str| pictures.of(id).len();
+        assert_eq!((shown("a"), shown("b")), (MAX_PREVIEW_BYTES / MAX_PREVIEW - 1, 1));
+        assert!(pictures.left_out().is_some_and(|t| t.fr.contains("3 aperçu(x) sur 9")), "{:?}", pictures.left_out());
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Goals:
 //! 1. **The same inputs give the same bytes**: fixed order, fixed time stamps, no clock, no machine name. A bundle is
-//!    rebuilt rather than trusted to a backup, and a redelivered job writes what is already there.
+//!    rebuilt rather than trusted to a backup, and a redelivered job writes what is already there. Previews are inputs:
+//!    where other renderers drew them the page differs, the report and its id do not.
 //! 2. **Constant memory**: payload is streamed from its source to the ZIP while it is hashed again; what differs from
 //!    the digest in the report stops the build.
 //! 3. **Safe to unpack and to open** on the desktop of a verifier: names ([`names`]), a page without network and with

@@ -209,7 +209,7 @@ impl Examiner {
             })
             .collect();
         match self.antivirus {
-            Some(_) => out.extend(Antivirus::limitations(examined.values().map(|e| e.signals.as_slice()))),
+            Some(_) => out.extend(Antivirus::limitations(examined.values().filter_map(|e| e.scan.as_ref()))),
             None => out.push(Antivirus::absent()),
         }
         let unanswered = examined.values().filter_map(|e| e.gazelle.as_ref());
@@ -301,7 +301,9 @@ impl Examiner {
                 (self.describe(file, digest).await, Scan::NotScanned { why: Why::Unreadable })
             }
         };
-        looked.signals.extend(antivirus.signal(&antivirus.judged_by(scan, looked.facts.as_ref())));
+        let scan = antivirus.judged_by(scan, looked.facts.as_ref());
+        looked.signals.extend(antivirus.signal(&scan));
+        looked.scan = Some(scan);
         looked
     }
 

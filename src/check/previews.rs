@@ -76,6 +76,7 @@ impl Default for PreviewConfig {
             "/usr/share/poppler",
             "/usr/local/share/fonts",
             "/etc/fonts",
+            "/dev/null",
             "/etc/ld.so.cache",
             "/var/cache/fontconfig",
         ];

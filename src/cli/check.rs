@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox};
@@ -26,7 +27,8 @@ use crate::model::report::Report;
 use crate::model::submission::{ChangeRequest, Content, FileRef, Stage, Submission};
 use crate::model::text::display_safe;
 use crate::pipeline::ids;
-use crate::seal::{self, Seal, SealKey};
+use crate::seal::journal::{Field, Fields};
+use crate::seal::{self, Journal, Receipt, Seal, SealKey};
 use crate::{bundle, pipeline};
 
 /// Options of `check`.
@@ -61,9 +63,12 @@ pub struct CheckArgs {
     /// Print the message to paste into the platform's messaging instead of the report
     #[arg(long, conflicts_with = "json")]
     message: bool,
-    /// Private key (JWK) that seals the bundle; also read from GREFFIER_SEAL_KEY
+    /// Private key (JWK) that seals the bundle and signs the receipt; also read from GREFFIER_SEAL_KEY
     #[arg(long, value_name = "FILE", requires = "out")]
     seal_key: Option<PathBuf>,
+    /// Write the request by which a time stamping authority (RFC 3161) can date the seal; nothing is sent
+    #[arg(long, requires = "out")]
+    timestamp_request: bool,
     /// Look at every file again, whatever is cached under --out
     #[arg(long)]
     no_cache: bool,
@@ -75,7 +80,11 @@ pub struct CheckArgs {
 /// Bad usage, configuration, pipeline or document; or the bundle cannot be written.
 pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
     // What can fail before any file is looked at fails first.
+    let received_at = Timestamp::now();
     let key = SealKey::find(args.seal_key.as_deref())?;
+    if args.timestamp_request && key.is_none() {
+        anyhow::bail!("TIMESTAMP-NO-SEAL: a time stamp is over the seal: give --seal-key or GREFFIER_SEAL_KEY");
+    }
     let previous = args.previous.as_deref().map(earlier_report).transpose()?;
     let opened = folder::open(&args.path)?;
     let wanted = args.pipeline.as_deref().or(opened.demarche()).unwrap_or(&config.pipelines.default);
@@ -98,6 +107,10 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     if let Some(out) = &args.out {
         prepare_out(out, walked.as_deref())?;
     }
+    let mut signing = match (&args.out, key) {
+        (Some(out), Some(key)) => Some(Signing::begin(out, key, received_at, args.timestamp_request, &submission)?),
+        _ => None,
+    };
     let sources = Arc::new(sources);
     let cache = args.out.as_ref().filter(|_| !args.no_cache).map(|out| FactsCache::new(out.join(".cache/facts")));
     let pins: Arc<dyn PinSource> = match &args.out {
@@ -127,7 +140,8 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let written = match &args.out {
         Some(out) => {
             let previews = examiner.previews(&report, &submission, sources.clone()).await;
-            Some(write_outputs(Outputs { out, previews, pins: &pins, key: key.as_ref() }, &mut report, &submission, &sources)?)
+            let outputs = Outputs { out, previews, pins: &pins, signing: signing.as_mut() };
+            Some(write_outputs(outputs, &mut report, &submission, &sources)?)
         }
         None => None,
     };
@@ -192,7 +206,55 @@ struct Outputs<'a> {
     out: &'a Path,
     previews: BTreeMap<String, Vec<bundle::Preview>>,
     pins: &'a BTreeMap<String, Pin>,
-    key: Option<&'a SealKey>,
+    signing: Option<&'a mut Signing>,
+}
+
+/// What is signed and written down beside the bundle: seal, receipt, journal. They hold clocks or depend on a key, so the
+/// bundle knows nothing of them.
+struct Signing {
+    key: SealKey,
+    received_at: Timestamp,
+    timestamp_request: bool,
+    journal: Journal,
+}
+
+impl Signing {
+    /// Opens the journal and writes down that the deposit was received, before any of it is looked at.
+    fn begin(out: &Path, key: SealKey, received_at: Timestamp, timestamp_request: bool, submission: &Submission) -> anyhow::Result<Self> {
+        let mut journal = Journal::open(&seal::journal_path(out))?;
+        let fields = Fields::from([
+            ("candidature".into(), submission.candidature.number.as_str().into()),
+            ("revision".into(), submission.revision.into()),
+            ("items".into(), (submission.items.len() as u64).into()),
+        ]);
+        journal.append(received_at, "received", fields)?;
+        Ok(Self { key, received_at, timestamp_request, journal })
+    }
+
+    fn note(&mut self, event: &str, fields: [(&str, Field); 2]) -> anyhow::Result<()> {
+        let fields = fields.into_iter().map(|(name, field)| (name.to_owned(), field)).collect();
+        self.journal.append(Timestamp::now(), event, fields)?;
+        Ok(())
+    }
+
+    /// Seals the bundle at `path`, writes everything down, and signs the receipt last: it witnesses the rest.
+    fn finish(&mut self, out: &Path, path: &Path, tagmanifest_sha256: &str, report: &Report) -> anyhow::Result<()> {
+        let write = |path: &Path, bytes: &[u8]| {
+            whole(out, path, bytes).with_context(|| format!("OUTPUT-UNWRITABLE: cannot write {}", path.display()))
+        };
+        self.note("checked", [("report", report.id.as_str().into()), ("verdict", report.verdict.as_str().into())])?;
+        let seal = Seal::of(report, tagmanifest_sha256)?.sign(&self.key)?;
+        write(&seal::seal_path(path), seal.as_bytes())?;
+        if self.timestamp_request {
+            write(&seal::timestamp_request_path(path), &seal::timestamp::request(seal.as_bytes()))?;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.note("bundle-published", [("bundle", name.into()), ("manifest_sha256", tagmanifest_sha256.into())])?;
+        let issued_at = Timestamp::now();
+        self.note("receipt", [("report", report.id.as_str().into()), ("key", self.key.kid().into())])?;
+        let receipt = Receipt::of(report, self.received_at, issued_at).witnessing(self.journal.head()).sign(&self.key)?;
+        write(&seal::receipt_path(path), receipt.as_bytes())
+    }
 }
 
 /// Writes bundle, seal, report, page and message below `out`, each whole or not at all; returns the bundle's path.
@@ -215,17 +277,17 @@ fn write_outputs(outputs: Outputs<'_>, report: &mut Report, submission: &Submiss
     let summary = bundle::write(report, &payloads, &options, &mut file).context("BUNDLE-FAILED: the bundle was not written")?;
     let path = out.join(format!("{}.zip", summary.root));
     keep(file, &path).with_context(|| failed(&path))?;
-    let seal_path = seal::seal_path(&path);
-    match outputs.key {
-        Some(key) => {
-            let seal = Seal::of(report, &summary.tagmanifest_sha256)?.sign(key)?;
-            whole(out, &seal_path, seal.as_bytes()).with_context(|| failed(&seal_path))?;
-        }
+    match outputs.signing {
+        Some(signing) => signing.finish(out, &path, &summary.tagmanifest_sha256, report)?,
         // A seal of what stood here before would only accuse the new bundle.
-        None => match std::fs::remove_file(&seal_path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(|| failed(&seal_path)),
-            _ => {}
-        },
+        None => {
+            for stale in [seal::seal_path(&path), seal::timestamp_request_path(&path)] {
+                match std::fs::remove_file(&stale) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(|| failed(&stale)),
+                    _ => {}
+                }
+            }
+        }
     }
     let page = bundle::html::render(report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
     let message = answer::vendor_message(report, Lang::Fr);

@@ -20,6 +20,7 @@ use crate::gazelle::NoPins;
 use crate::model::facts::INSPECTOR_VERSION;
 use crate::model::probe::Probe;
 use crate::model::text::chain;
+use crate::ops::board::Board;
 use crate::ops::metrics::{Build, Metrics, StoreName};
 use crate::queue::config::QueueKind;
 use crate::queue::observed::ObservedQueue;
@@ -82,11 +83,11 @@ fn make_folder(store: &StoreConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A worker, after everything that it needs has been tried.
+/// A worker, after everything that it needs has been tried. What it tells is shown on `board`.
 ///
 /// # Errors
 /// What is not as it must be, each thing with what to change.
-pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)> {
+pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, Metrics, Edges)> {
     let pipelines = Pipelines::load(&config.pipelines.folders)?;
     if pipelines.all().next().is_none() {
         let searched: Vec<_> = config.pipelines.folders.iter().map(|f| f.display().to_string()).collect();
@@ -105,7 +106,7 @@ pub async fn worker(config: &Config) -> anyhow::Result<(Worker, Metrics, Edges)>
     let rules: Vec<_> = pipelines.all().map(|l| format!("{}@{}", l.pipeline.id, l.sha256.get(..12).unwrap_or_default())).collect();
     let inspectors = format!("{INSPECTOR_VERSION} (rules {RULES_VERSION})");
     let metrics = Metrics::new(&Build { inspectors, rules: rules.join(",") });
-    let queue: Arc<dyn Queue> = Arc::new(ObservedQueue::new(Arc::clone(&edges.queue), metrics.queue_observer()));
+    let queue: Arc<dyn Queue> = Arc::new(ObservedQueue::new(Arc::clone(&edges.queue), board.watching(metrics.queue_observer())));
     let staging: Arc<dyn Store> = Arc::new(ObservedStore::new(Arc::clone(&edges.staging), metrics.store_observer(StoreName::Staging)));
     let vault: Arc<dyn Store> = Arc::new(ObservedStore::new(Arc::clone(&edges.vault), metrics.store_observer(StoreName::Vault)));
 

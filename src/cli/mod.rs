@@ -10,6 +10,7 @@ pub mod gazelle;
 pub mod inspect;
 pub mod keys;
 pub mod pipeline;
+pub mod queue;
 pub mod render;
 pub mod schema;
 pub mod submit;
@@ -90,6 +91,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Take submissions from the queue, check them, publish bundles, until told to stop
     Worker(worker::WorkerArgs),
+    /// Work, with a console in the browser that also takes deposits for a pre-check
+    Serve(worker::ServeArgs),
     /// Put a deposit into the queue, follow it, print the verdict
     Submit(submit::SubmitArgs),
     /// Tell whether anything that was received is nowhere
@@ -102,6 +105,8 @@ enum Command {
     Schema(schema::SchemaArgs),
     /// Make the keys that seal bundles and sign receipts
     Keys(keys::KeysArgs),
+    /// See what waits in the queue, and put parked jobs back
+    Queue(queue::QueueArgs),
 }
 
 /// Reads the command line and runs it.
@@ -127,13 +132,15 @@ pub async fn run() -> ExitCode {
         Command::Catalogue(args) => catalogue::run(args),
         Command::Gazelle(args) => gazelle::run(args, &config, lang).await,
         Command::Verify(args) => verify::run(&args, lang),
-        Command::Worker(args) => worker::run(args, &config).await,
+        Command::Worker(args) => worker::run(&args, &config, lang).await,
+        Command::Serve(args) => worker::serve(&args, &config, lang).await,
         Command::Submit(args) => submit::run(args, &config, lang).await,
         Command::Audit(args) => audit::run(args, &config, lang).await,
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
         Command::Keys(args) => keys::run(&args, lang),
+        Command::Queue(args) => queue::run(args, &config, lang).await,
     };
     ended.unwrap_or_else(|e| fail(&e))
 }
@@ -149,7 +156,9 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         let shown = cause.to_string().lines().map(|l| display_safe(l, 2000)).collect::<Vec<_>>().join("\n  ");
         anstream::eprintln!("{}{shown}", if n == 0 { "greffier: " } else { "  " });
     }
-    ExitCode::from(EXIT_USAGE)
+    // Nobody has to change anything but to try again.
+    let passes = error.chain().any(|c| c.downcast_ref::<crate::queue::QueueError>().is_some_and(crate::queue::QueueError::is_transient));
+    ExitCode::from(if passes { EXIT_UNDETERMINED } else { EXIT_USAGE })
 }
 
 fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {

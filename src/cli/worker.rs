@@ -1,30 +1,118 @@
 //! `greffier worker` and `greffier serve`: work until told to stop.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::fleet;
 use crate::config::Config;
+use crate::model::Lang;
+use crate::ops::board::Board;
+use crate::ops::config::HttpConfig;
+use crate::ops::deposit::{Intake, SpoolIntake};
+use crate::ops::health::{Condition, Health};
+use crate::ops::http::{Parts, Server};
+use crate::ops::ledger::StoreLedger;
+use crate::queue::Queue;
+use crate::queue::observed::ObservedQueue;
 use crate::worker::Stop;
+use crate::worker::read::Pipelines;
 
 /// Exit code of a second signal: the shell's 128 + SIGINT.
 const EXIT_HARD_STOP: i32 = 130;
 
+/// How often queue and stores are asked how they are.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Options of `worker`.
 #[derive(Debug, clap::Args)]
-pub struct WorkerArgs {}
+pub struct WorkerArgs {
+    /// Serve the console too, beside metrics and health (see `[http]`)
+    #[arg(long)]
+    console: bool,
+}
 
-/// Runs `worker` (`serve` is the same with a console).
+/// Options of `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {}
+
+/// Runs `worker`.
 ///
 /// # Errors
 /// Bad configuration or rules, or something outside is not as it must be.
-pub async fn run(_args: WorkerArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let (worker, _metrics, edges) = fleet::worker(config).await?;
+pub async fn run(args: &WorkerArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
+    work(config, lang, args.console && config.http.console, false).await
+}
+
+/// Runs `serve`: a worker with a console that takes deposits.
+///
+/// # Errors
+/// See [`run`].
+pub async fn serve(_args: &ServeArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
+    work(config, lang, true, true).await
+}
+
+async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> anyhow::Result<ExitCode> {
+    // Refused before anything is begun: an open door is no matter of luck.
+    config.http.resolve()?;
+    let board = Board::default();
+    let (worker, metrics, edges) = fleet::worker(config, &board).await?;
     let stop = Stop::default();
     watch_signals(stop.clone())?;
+
+    let health = Health::new(&[Condition::Queue, Condition::Staging, Condition::Vault]);
+    let queue: Arc<dyn Queue> = Arc::new(ObservedQueue::new(Arc::clone(&edges.queue), metrics.queue_observer()));
+    let mut background = JoinSet::new();
+    background.spawn(health.clone().follow_queue(Arc::clone(&queue), metrics.clone(), LOOK_AGAIN));
+    for (condition, store) in [(Condition::Staging, &edges.staging), (Condition::Vault, &edges.vault)] {
+        background.spawn(health.clone().follow_store(condition, Arc::clone(store), LOOK_AGAIN * 3));
+    }
+    let intake: Option<Arc<dyn Intake>> = if deposits {
+        let pipelines = Pipelines::load(&config.pipelines.folders)?;
+        let mut demarches: Vec<_> = pipelines.all().cloned().collect();
+        demarches.sort_by_key(|loaded| loaded.pipeline.id != config.pipelines.default);
+        let folder = fleet::spool_root(config, edges.vault.as_ref()).join("drafts");
+        let intake = SpoolIntake::new(folder, Arc::clone(&edges.staging), Arc::clone(&queue), demarches, &config.http);
+        Some(Arc::new(intake.context("SPOOL-UNWRITABLE: the folder for deposits cannot be made")?))
+    } else {
+        None
+    };
+    let parts = Parts {
+        metrics,
+        health,
+        state: Some(worker.state()),
+        board,
+        queue: Some(queue),
+        ledger: Some(Arc::new(StoreLedger::new(Arc::clone(&edges.vault)))),
+        intake,
+        lang,
+    };
+    let http = HttpConfig { console, ..config.http.clone() };
+    let mut answering = None;
+    if let Some(server) = Server::bind(&http, parts).await? {
+        let address = server.address();
+        if console {
+            let scheme = if config.http.certificate_file.is_some() { "https" } else { "http" };
+            anstream::eprintln!("greffier: {scheme}://{address}/");
+        }
+        // Until the worker has ended, not until it is told to: whoever watches it drain sees that.
+        let (ended, until) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(server.run(async move {
+            let _ = until.await;
+        }));
+        answering = Some((ended, task));
+    }
     tracing::info!(queue = edges.queue.name(), vault = edges.vault.name(), staging = edges.staging.name(), "working");
-    worker.run(&stop).await?;
+    let worked = worker.run(&stop).await;
+    if let Some((ended, task)) = answering {
+        let _ = ended.send(());
+        let _ = task.await;
+    }
+    worked?;
     Ok(ExitCode::SUCCESS)
 }
 

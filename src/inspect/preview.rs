@@ -21,7 +21,7 @@ const MAX_WORKING_BYTES: u64 = 288 * 1024 * 1024;
 /// What a progressive JPEG keeps per pixel beside its output: three components of 16-bit coefficients.
 const COEFFICIENT_BYTES: u64 = 6;
 /// JPEG quality of thumbnails: large text stays readable, 240 pixels of a screenshot weigh about 6 KB.
-const QUALITY: u8 = 70;
+const QUALITY: u8 = 65;
 
 /// A JPEG thumbnail of an image, at most `max_side` pixels across and down, upright as EXIF says,
 /// transparency over white. The same bytes always give the same thumbnail. `None` when the format is not

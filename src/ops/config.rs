@@ -34,7 +34,8 @@ pub struct HttpConfig {
     pub requests_per_minute: u32,
     /// Connections at once.
     pub max_connections: u32,
-    /// How long the worker may show no progress before `/livez` fails, seconds.
+    /// How long jobs may be under way without one going a step further before `/livez` fails, seconds. Above
+    /// `worker.job_seconds`, after which a job is put off anyway.
     pub stalled_seconds: u64,
     /// Largest file that the deposit page takes, bytes.
     pub max_upload_bytes: u64,
@@ -61,7 +62,7 @@ impl Default for HttpConfig {
             console: true,
             requests_per_minute: 1_200,
             max_connections: 256,
-            stalled_seconds: 120,
+            stalled_seconds: 1_200,
             max_upload_bytes: 2 * 1024 * 1024 * 1024,
             max_deposit_bytes: 8 * 1024 * 1024 * 1024,
             max_deposit_files: 5_000,
@@ -137,8 +138,7 @@ impl HttpConfig {
             return Ok(None);
         }
         let wrong = |e: std::net::AddrParseError| std::io::Error::new(std::io::ErrorKind::InvalidInput, e.to_string());
-        let listen: SocketAddr =
-            self.listen.parse().map_err(|e| HttpError::Address { listen: self.listen.clone(), source: wrong(e) })?;
+        let listen: SocketAddr = self.listen.parse().map_err(|e| HttpError::Address { listen: self.listen.clone(), source: wrong(e) })?;
         let token = match &self.token_file {
             Some(_) if !self.token.is_empty() => {
                 return Err(HttpError::Token("http.token and http.token_file are both set: one of them would be ignored".into()));

@@ -1,13 +1,13 @@
 //! Whether the process lives, and whether it is ready.
 //!
-//! Alive is what makes progress: the worker beats while its loop turns, and `/livez` fails when it has not for too long,
-//! so that whoever supervises us starts us again. Ready is what could take a job now: every condition names itself and
+//! Alive is what makes progress: `/livez` fails when jobs are under way and none has gone a step further for too long
+//! ([`State::stalled_for`](crate::worker::state::State::stalled_for)), so that whoever supervises us starts us again. Ready is what could take a job now: every condition names itself and
 //! says why it does not hold. The two are never mixed: restarting a worker mends no broker.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -42,15 +42,12 @@ pub struct Unmet {
     pub why: String,
 }
 
-/// Progress and conditions. Cheap to clone.
+/// Conditions, and what the queue said last. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    began: Instant,
-    /// Milliseconds from `began` to the last beat.
-    beat: AtomicU64,
     draining: AtomicBool,
     conditions: Mutex<BTreeMap<Condition, Result<(), String>>>,
     depths: Mutex<Option<Seen>>,
@@ -70,23 +67,10 @@ impl Health {
     pub fn new(conditions: &[Condition]) -> Self {
         let unknown = || Err("not looked at yet".to_owned());
         Self(Arc::new(State {
-            began: Instant::now(),
-            beat: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             conditions: Mutex::new(conditions.iter().map(|c| (*c, unknown())).collect()),
             depths: Mutex::new(None),
         }))
-    }
-
-    /// The worker's loop turned, or a job of it went a step further.
-    pub fn beat(&self) {
-        let now = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.beat.fetch_max(now, Ordering::Relaxed);
-    }
-
-    /// How long ago the last beat was.
-    pub fn stalled(&self) -> Duration {
-        self.0.began.elapsed().saturating_sub(Duration::from_millis(self.0.beat.load(Ordering::Relaxed)))
     }
 
     /// No more jobs are taken.
@@ -189,15 +173,5 @@ mod tests {
         assert_eq!(health.unmet(), []);
         health.drain();
         assert!(matches!(health.unmet().as_slice(), [Unmet { condition: Condition::Worker, .. }]));
-    }
-
-    #[test]
-    fn a_beat_ends_a_stall() {
-        let health = Health::new(&[]);
-        std::thread::sleep(Duration::from_millis(30));
-        let before = health.stalled();
-        assert!(before >= Duration::from_millis(30));
-        health.beat();
-        assert!(health.stalled() < before);
     }
 }

@@ -52,9 +52,8 @@ impl Door {
 
 fn tls(certificate: &Path, key: &Path) -> Result<rustls::ServerConfig, HttpError> {
     let wrong = |path: &Path, why: &dyn std::fmt::Display| HttpError::Tls(format!("{}: {why}", path.display()));
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<_, _>>)
-        .map_err(|e| wrong(certificate, &e))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<_, _>>).map_err(|e| wrong(certificate, &e))?;
     if chain.is_empty() {
         return Err(wrong(certificate, &"holds no certificate"));
     }

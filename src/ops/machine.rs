@@ -228,6 +228,7 @@ fn file_system_clock(section: &str, folder: &Path) -> Option<Probe> {
 /// The clock of an S3 server, as the `Date` of whatever it answers tells it.
 async fn s3_clock(section: &str, store: &StoreConfig, now: Timestamp) -> Probe {
     let name = format!("clock of {section}");
+    crate::tls::install_tls_provider();
     let url = store.endpoint.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", store.region));
     let asking = async {
         let client = reqwest::Client::builder().timeout(CLOCK_TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;

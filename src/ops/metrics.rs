@@ -144,34 +144,23 @@ words! {
     }
 }
 
-/// Codes for which jobs are parked; any other is counted as `other`.
-pub const PARK_REASONS: &[&str] = &[
-    "JOB-MALFORMED",
-    "JOB-TOO-LARGE",
-    "JOB-UNKNOWN-TYPE",
-    "JOB-UNSUPPORTED",
-    "JOB-PIPELINE-UNKNOWN",
-    "JOB-RETRIES-EXHAUSTED",
-    "JOB-REDELIVERED",
-    "JOB-UNDETERMINED",
+/// Codes for which jobs are parked or tried again later; any other is counted as `other`.
+pub const REASONS: &[&str] = &[
+    "JOB-BUNDLE",
     "JOB-CONFLICT",
-    "JOB-STORE-REFUSED",
+    "JOB-DELIVERY-LIMIT",
+    "JOB-DEMARCHE-UNKNOWN",
+    "JOB-FILE-SET-ASIDE",
+    "JOB-MACHINE",
+    "JOB-MALFORMED",
     "JOB-OPERATOR",
-    OTHER,
-];
-
-/// Codes for which jobs are tried again later; any other is counted as `other`.
-pub const RETRY_REASONS: &[&str] = &[
+    "JOB-QUEUE",
+    "JOB-STORE",
     "JOB-TIMEOUT",
+    "JOB-TOO-LARGE",
+    "JOB-TYPE-UNKNOWN",
     "JOB-UNDETERMINED",
-    "STORE-UNAVAILABLE",
-    "STORE-REFUSED",
-    "STORE-CORRUPT",
-    "QUEUE-UNAVAILABLE",
-    "ANTIVIRUS-UNAVAILABLE",
-    "GAZELLE-UNAVAILABLE",
-    "SANDBOX-UNAVAILABLE",
-    "SPOOL-FULL",
+    "JOB-WORKER-LOST",
     OTHER,
 ];
 
@@ -415,14 +404,14 @@ impl Metrics {
         self.0.stage_duration.get_or_create(&[("stage", stage.as_str())]).observe(took.as_secs_f64());
     }
 
-    /// A job will be tried again, for the reason of this code ([`RETRY_REASONS`]).
+    /// A job will be tried again, for the reason of this code ([`REASONS`]).
     pub fn retried(&self, code: &str) {
-        self.0.retries.get_or_create(&[("reason", known(RETRY_REASONS, code))]).inc();
+        self.0.retries.get_or_create(&[("reason", known(REASONS, code))]).inc();
     }
 
-    /// A job was parked, for the reason of this code ([`PARK_REASONS`]).
+    /// A job was parked, for the reason of this code ([`REASONS`]).
     pub fn parked(&self, code: &str) {
-        self.0.parked.get_or_create(&[("reason", known(PARK_REASONS, code))]).inc();
+        self.0.parked.get_or_create(&[("reason", known(REASONS, code))]).inc();
     }
 
     // ------------------------------------------------------------------------------------------------------- items
@@ -645,8 +634,8 @@ impl Inner {
         };
         single(&self.items, "verdict", &VERDICTS.map(Verdict::as_str));
         single(&self.facts_cache, "result", &["hit", "miss"]);
-        single(&self.retries, "reason", RETRY_REASONS);
-        single(&self.parked, "reason", PARK_REASONS);
+        single(&self.retries, "reason", REASONS);
+        single(&self.parked, "reason", REASONS);
         single(&self.links, "outcome", GAZELLE_OUTCOMES);
         single(&self.findings, "code", &[OTHER]);
         for code in messages::all().keys() {
@@ -783,7 +772,7 @@ mod tests {
             "greffier_findings_total{code=\"sandbox-memory\"}",
             "greffier_facts_cache_total{result=\"hit\"}",
             "greffier_child_deaths_total{limit=\"syscall\"}",
-            "greffier_retries_total{reason=\"STORE-UNAVAILABLE\"}",
+            "greffier_retries_total{reason=\"JOB-STORE\"}",
             "greffier_parked_total{reason=\"JOB-MALFORMED\"}",
             "greffier_antivirus_scans_total{result=\"not_scanned\"}",
             "greffier_gazelle_links_total{outcome=\"unreachable\"}",

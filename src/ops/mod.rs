@@ -1,4 +1,22 @@
 //! What those who run the fleet see of it: metrics, health, and the console.
+//!
+//! Goals:
+//! 1. **Looking changes nothing.** Metrics, health and console only read what worker, queue and vault say; the few things
+//!    the console does (requeue, deposit) go through the same traits as everybody's.
+//! 2. **Closed by default.** Loopback only; beyond it a token and TLS, or no start at all ([`config`]).
+//! 3. **Everything shown is untrusted**: escaped, control and bidirectional characters replaced, and the page may run
+//!    nothing but the one script it came with ([`guard`]).
+//!
+//! `metrics`, `health` and `board` are what a worker writes into, and know no worker; the rest looks.
 
+pub mod board;
+pub mod config;
+mod console;
+pub mod deposit;
+mod guard;
+pub mod health;
+pub mod http;
+pub mod ledger;
+mod listen;
 pub mod machine;
 pub mod metrics;

@@ -71,6 +71,9 @@ impl Operation {
 pub trait QueueObserver: Send + Sync + std::fmt::Debug {
     /// A request ended, with this error where it failed.
     fn called(&self, operation: Operation, error: Option<&QueueError>, took: Duration);
+
+    /// An event was told.
+    fn announced(&self, _event: &Envelope) {}
 }
 
 /// A queue, and who is told of its requests.
@@ -117,7 +120,9 @@ impl Queue for ObservedQueue {
 
     async fn announce(&self, event: &Envelope) -> Result<(), QueueError> {
         let since = Instant::now();
-        self.told(Operation::Announce, since, self.inner.announce(event).await)
+        self.told(Operation::Announce, since, self.inner.announce(event).await)?;
+        self.observer.announced(event);
+        Ok(())
     }
 
     async fn consume(&self, lane: Lane, window: u16) -> Result<Box<dyn Consumer>, QueueError> {

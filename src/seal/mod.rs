@@ -191,9 +191,19 @@ pub fn receipt_path(bundle: &Path) -> PathBuf {
     bundle.with_file_name(name)
 }
 
-/// Where the time stamp request of a bundle's seal stands: `NAME.zip.jws.tsq`. Its answer belongs in `NAME.zip.jws.tsr`.
+/// Where the time stamp request of a bundle's seal stands: `NAME.zip.jws.tsq`.
 pub fn timestamp_request_path(bundle: &Path) -> PathBuf {
     beside(bundle, ".jws.tsq")
+}
+
+/// Where its answer belongs.
+pub fn timestamp_answer_path(bundle: &Path) -> PathBuf {
+    beside(bundle, ".jws.tsr")
+}
+
+/// Where `greffier check` keeps the journal of what it did: one below each output folder.
+pub fn journal_path(out: &Path) -> PathBuf {
+    out.join("journal.jsonl")
 }
 
 fn beside(bundle: &Path, suffix: &str) -> PathBuf {
@@ -285,8 +295,8 @@ pub enum SealError {
         /// Digest of the bundle.
         found: String,
     },
-    /// A good seal that tells another story than the report in the bag.
-    #[error("SEAL-OTHER-REPORT: the seal and report.json differ in `{0}`")]
+    /// A good seal or receipt that tells another story than the report in the bag.
+    #[error("SEAL-OTHER-REPORT: what was signed and report.json differ in `{0}`")]
     OtherReport(&'static str),
 }
 

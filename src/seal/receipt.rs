@@ -157,6 +157,32 @@ impl Receipt {
     }
 }
 
+impl Verified {
+    /// Checks that the receipt states what `report` (the `report.json` of a bundle) states, item by item.
+    ///
+    /// # Errors
+    /// [`SealError::OtherReport`] names the first member that differs.
+    pub fn agrees_with(&self, report: &Report) -> Result<(), SealError> {
+        let stated = &self.receipt;
+        let told = Receipt::of(report, stated.received_at, Timestamp::UNIX_EPOCH);
+        let members = [
+            ("report", stated.report == told.report),
+            ("verdict", stated.verdict == told.verdict),
+            ("candidature", stated.candidature == told.candidature),
+            ("stage", stated.stage == told.stage),
+            ("revision", stated.revision == told.revision),
+            ("pipeline", stated.pipeline == told.pipeline),
+            ("items", stated.items == told.items),
+            ("counts", stated.counts == told.counts),
+            ("producer", stated.producer == told.producer),
+        ];
+        match members.into_iter().find(|(_, same)| !same) {
+            Some((member, _)) => Err(SealError::OtherReport(member)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Checks that `receipt` was made by a key of `keys`, and reads it.
 ///
 /// # Errors

@@ -69,7 +69,11 @@ pub struct Opened {
 pub enum Content<'a> {
     /// In memory.
     Bytes(&'a [u8]),
-    /// A file on this machine that nobody changes meanwhile. A directory store on the same file system links it.
+    /// A file on this machine that nobody changes meanwhile.
+    ///
+    /// A directory store links a file that lies below its [`Store::spool`], without reading it again, and makes it read-only:
+    /// there the digest is the caller's word, who hashed the bytes while writing them. Every other file is read, and compared
+    /// with its digest, on its way into the store; it stays whose it was.
     File {
         /// Where.
         path: &'a Path,
@@ -97,15 +101,20 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Tries everything that the promises above need (create-only, twice and at once; checksums; reading back), below a
     /// reserved prefix, and says how it ended. `writable` is false for a store that is only read: then it only looks.
+    ///
+    /// A writable directory is made where it is missing, and what crashes left behind more than a day ago is removed:
+    /// spooled files, uploads that nobody completed.
     async fn probe(&self, writable: bool) -> Vec<Probe>;
 
     /// What is known of the object, or `None` where there is none.
     async fn stat(&self, key: &Key) -> Result<Option<Stat>, StoreError>;
 
-    /// Opens the object, or `None` where there is none.
+    /// Opens the object, or `None` where there is none. Errors while reading are worth trying again, unless they are of kind
+    /// [`std::io::ErrorKind::InvalidData`]: then the bytes are not those that were announced.
     async fn open(&self, key: &Key) -> Result<Option<Opened>, StoreError>;
 
-    /// Writes the object if nothing is there; durable, and compared with its digest, when this returns.
+    /// Writes the object if nothing is there; durable, and compared with its digest, when this returns. What is not what its
+    /// digest says is [`StoreError::Corrupt`] and leaves nothing behind.
     async fn create(&self, key: &Key, content: Content<'_>, media_type: &str) -> Result<Created, StoreError>;
 
     /// Writes a small record over whatever is there: only for state that may change (a heartbeat, a parked job).

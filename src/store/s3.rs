@@ -6,7 +6,8 @@
 //! 2. **Checked on both sides**: the SHA-256 of what is sent travels as `x-amz-checksum-sha256`, which the server compares,
 //!    and what it answers is compared with ours. The whole object's digest stays in its metadata (`sha256`), and whoever
 //!    reads the object to its end gets an error where the bytes are others.
-//! 3. **Constant memory**: files stream from the disk; parts are bounded in size and number over all writes of a store.
+//! 3. **Constant memory**: files stream from the disk, parts too; how many are sent at once is bounded over all
+//!    writes of a store.
 //! 4. **No type of the SDK leaves this module.**
 
 mod errors;
@@ -54,7 +55,7 @@ const SLOWEST: u64 = 256 * 1024;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Parts that are in memory at once, over all writes of a store.
+/// Parts that are sent at once, over all writes of a store.
 const PARTS_AT_ONCE: usize = 4;
 
 /// Most objects of one answer to a listing (API reference, `ListObjectsV2`).
@@ -62,6 +63,8 @@ const PAGE: usize = 1000;
 
 /// Metadata entry that holds the digest of the whole object, lower-case hex.
 const SHA256: &str = "sha256";
+
+const NO_LOCK: &str = "the object is not locked for `lock_days`: make the bucket with object lock";
 
 const DAY: u64 = 24 * 3600;
 
@@ -264,10 +267,16 @@ impl S3Store {
         let mut found = answered;
         if found.is_none() || self.config.lock_days > 0 || !self.config.encryption.is_empty() {
             let head = self.head(object.key).await.map_err(|e| self.error(&doing(), Some(object.key), e))?;
-            let Some(head) = head else {
+            let absent = || {
                 let source = "it is not there right after it was written".into();
-                return Err(StoreError::Unavailable { store: self.name(), what: doing(), source });
+                StoreError::Unavailable { store: self.name(), what: doing(), source }
             };
+            let mut head = head.ok_or_else(absent)?;
+            // Some servers lock what is written whole, and forget it for what is written in parts.
+            if self.locked_until().is_some() && !self.locked(&head) {
+                self.lock(object.key).await?;
+                head = self.head(object.key).await.map_err(|e| self.error(&doing(), Some(object.key), e))?.ok_or_else(absent)?;
+            }
             if size_of(&head) != object.size {
                 return Err(self.corrupt(object.key, format!("{} bytes sent, {} stored", object.size, size_of(&head))));
             }
@@ -298,7 +307,7 @@ impl S3Store {
         }
         if self.config.lock_days > 0 && !self.locked(head) {
             let seen = format!("mode {:?}, until {:?}", head.object_lock_mode, head.object_lock_retain_until_date);
-            return Err(("the object is not locked for `lock_days`: make the bucket with object lock", seen));
+            return Err((NO_LOCK, seen));
         }
         Ok(())
     }
@@ -307,6 +316,20 @@ impl S3Store {
         // A day of grace: clocks differ, and servers round.
         let least = self.locked_until().map_or(0, |until| until.secs()) - i64::try_from(DAY).unwrap_or(0);
         head.object_lock_mode == Some(ObjectLockMode::Compliance) && head.object_lock_retain_until_date.is_some_and(|d| d.secs() >= least)
+    }
+
+    /// Locks an object from now on.
+    async fn lock(&self, key: &Key) -> Result<(), StoreError> {
+        let retention =
+            ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Compliance).set_retain_until_date(self.locked_until()).build();
+        let request = self.client.put_object_retention().bucket(&self.config.bucket).key(self.path(key)).retention(retention);
+        request.send().await.map(|_| ()).map_err(|e| {
+            let mut e = failed(e);
+            if e.advice == errors::ASKED {
+                e.advice = NO_LOCK;
+            }
+            self.error(&format!("locking `{key}`"), None, e)
+        })
     }
 
     /// Compares what stands under a key with what was to be written.
@@ -323,13 +346,8 @@ impl S3Store {
             return Err(conflict());
         }
         // Written before the lock was configured, or long ago: what is received again is kept as long as what is new.
-        if let Some(until) = self.locked_until()
-            && !self.locked(head)
-        {
-            let retention = ObjectLockRetention::builder().mode(ObjectLockRetentionMode::Compliance).retain_until_date(until).build();
-            let request = self.client.put_object_retention().bucket(&self.config.bucket).key(self.path(object.key)).retention(retention);
-            let doing = format!("locking `{}`", object.key);
-            request.send().await.map_err(|e| self.error(&doing, None, failed(e)))?;
+        if self.locked_until().is_some() && !self.locked(head) {
+            self.lock(object.key).await?;
         }
         Ok(Created::Existed)
     }

@@ -57,6 +57,8 @@ pub(super) async fn create_only(store: &dyn Store, folder: &str) -> Vec<Probe> {
         probes.push(at_once(store, &contested).await);
         keys.extend(contested);
         keys.sort();
+    }
+    if probes.iter().all(|p| p.ok) {
         probes.push(listed(store, folder, &keys).await);
     }
     probes.push(removed(store, &keys).await);
@@ -100,6 +102,8 @@ async fn at_once(store: &dyn Store, keys: &[Key]) -> Probe {
                 Ok(Created::New) => winners.push(n),
                 Ok(Created::Existed) => return Probe::failed(NAME, "other bytes are said to be the same"),
                 Err(StoreError::Conflict { .. }) => {}
+                // Read back, it was another's.
+                Err(StoreError::Corrupt { .. }) => return Probe::failed(NAME, NOT_CREATE_ONLY),
                 Err(e) => return Probe::failed(NAME, words(&e)),
             }
         }

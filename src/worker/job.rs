@@ -21,6 +21,7 @@ use super::config::{StagingPolicy, UndeterminedPolicy};
 use super::intake::{Intake, Payloads};
 use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received, Round, job_key, round_key};
 use super::{Shared, journal, read, state};
+use crate::antivirus::Scan;
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
 use crate::check::places::Turn;
 use crate::check::{Checked, Examiner, Progress, Sources};
@@ -36,7 +37,7 @@ use crate::model::report::Report;
 use crate::model::submission::{Content, Submission};
 use crate::model::text::{chain, display_safe};
 use crate::model::{Lang, Severity, Text, Verdict};
-use crate::ops::metrics::{JobOutcome, Stage};
+use crate::ops::metrics::{JobOutcome, ScanResult, Stage};
 use crate::pipeline::{Loaded, ids};
 use crate::queue::{Delivery, QueueError};
 use crate::seal::journal::Fields;
@@ -60,6 +61,9 @@ pub const FILE_SET_ASIDE: &str = "JOB-FILE-SET-ASIDE";
 pub const BUNDLE: &str = "JOB-BUNDLE";
 /// This machine failed: no space, no memory, no child.
 pub const MACHINE: &str = "JOB-MACHINE";
+
+/// How many times more a job is handed out than begun, at most: it may have waited in a window each time.
+const WAITED: u32 = 4;
 
 /// Largest earlier report that is read, bytes.
 const MAX_REPORT: u64 = 256 * 1024 * 1024;
@@ -145,7 +149,14 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
     };
     let settled = match end {
         End::Published | End::Duplicate => settle.ack().await,
-        End::Returned => settle.release().await,
+        End::Returned => {
+            if let Some(about) = job.about()
+                && let Err(e) = job.note(&about, "returned", []).await
+            {
+                tracing::warn!(error = chain(&e), "that a job was given back could not be noted");
+            }
+            settle.release().await
+        }
         End::Retry(reason) => {
             shared.metrics.retried(&reason.code);
             if let Err(e) = job.delay(&reason).await {
@@ -212,10 +223,10 @@ impl Job<'_> {
     }
 
     async fn run(&self) -> End {
-        if self.redelivered > self.shared.config.max_redeliveries {
-            // Before anything is done with it: whatever it does to workers, it shall not do it once more.
-            let reason = ParkReason::new(WORKER_LOST, format!("handed out {} times without being settled", self.redelivered));
-            return End::Park(Parking { about: None, reason, undetermined: Vec::new() });
+        // Before anything is done with it: whatever it does to workers, it shall not do it once more. The queue counts the
+        // jobs that merely waited in the hands of a worker that died, so its count alone must be high to be believed.
+        if self.redelivered > self.shared.config.max_redeliveries.saturating_mul(WAITED) {
+            return self.lost(None, self.redelivered);
         }
         let (submission, loaded) = match read::job(self.message, &self.shared.pipelines) {
             Ok(read) => read,
@@ -229,13 +240,26 @@ impl Job<'_> {
         }
     }
 
+    fn lost(&self, about: Option<About>, times: u32) -> End {
+        let reason = ParkReason::new(WORKER_LOST, format!("{times} times in the hands of a worker that did not settle it"));
+        End::Park(Parking { about, reason, undetermined: Vec::new() })
+    }
+
     async fn work(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>) -> Result<End, Trouble> {
         let vault = &self.shared.vault;
         if let Some(outcome) = records::outcome(vault.as_ref(), &about.job).await? {
             self.tell_outcome(&outcome).await?;
             return Ok(End::Duplicate);
         }
+        if self.redelivered > 0 {
+            let (entries, _) = journal::read(vault.as_ref(), &about.job).await?;
+            let lost = journal::unfinished(&entries);
+            if lost > self.shared.config.max_redeliveries {
+                return Ok(self.lost(Some(about.clone()), lost));
+            }
+        }
         let received = self.receive(about, submission).await?;
+        self.note(about, "begun", [("attempt", self.attempt.into())]).await?;
 
         let limits = self.shared.intake_limits();
         let intake = Intake::new(Arc::clone(&self.shared.staging), Arc::clone(vault), limits, self.shared.spool.path(), submission)?;
@@ -495,6 +519,7 @@ impl Job<'_> {
     /// Tells that the job is put off: progress, like the items.
     async fn delay(&self, reason: &ParkReason) -> Result<(), Trouble> {
         let Some(about) = self.about() else { return Ok(()) };
+        self.note(&about, "delayed", [("code", reason.code.as_str().into())]).await?;
         let event = SubmissionDelayed { job: about.job.clone(), reason: reason.clone(), explanation: explanation(&reason.code) };
         self.tell(SUBMISSION_DELAYED, &about.job, &self.attempt.to_string(), &event).await
     }
@@ -601,6 +626,12 @@ impl Progress for Telling<'_> {
         self.entry.done(done);
         if let Some(gazelle) = &looked.gazelle {
             self.metrics.link_followed(&gazelle.outcome);
+        }
+        match &looked.scan {
+            None => {}
+            Some(Scan::Clean) => self.metrics.scanned(ScanResult::Clean),
+            Some(Scan::Infected { .. }) => self.metrics.scanned(ScanResult::Infected),
+            Some(Scan::NotScanned { .. }) => self.metrics.scanned(ScanResult::NotScanned),
         }
         let Some(judged) = self.preview.item(item, looked) else { return };
         let told = ItemChecked {

@@ -64,3 +64,50 @@ pub async fn append(vault: &dyn Store, job: &str, at: Timestamp, event: &str, fi
         }
     }
 }
+
+/// Times that a worker began the job and never said how that ended, since it was last parked.
+pub fn unfinished(entries: &[journal::Entry]) -> u32 {
+    entries.iter().fold(0_u32, |open, entry| match entry.event.as_str() {
+        "begun" => open.saturating_add(1),
+        "delayed" | "returned" => open.saturating_sub(1),
+        "parked" => 0,
+        _ => open,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::directory::DirectoryStore;
+
+    #[tokio::test]
+    async fn lines_chain_and_crashes_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::new(dir.path());
+        for event in ["received", "begun", "delayed", "begun", "begun"] {
+            append(&store, "j", Timestamp::UNIX_EPOCH, event, Fields::new()).await.unwrap();
+        }
+        let (entries, head) = read(&store, "j").await.unwrap();
+        assert_eq!((entries.len(), head.entries, unfinished(&entries)), (5, 5, 2));
+        append(&store, "j", Timestamp::UNIX_EPOCH, "parked", Fields::new()).await.unwrap();
+        append(&store, "j", Timestamp::UNIX_EPOCH, "begun", Fields::new()).await.unwrap();
+        assert_eq!(unfinished(&read(&store, "j").await.unwrap().0), 1);
+    }
+
+    #[tokio::test]
+    async fn two_workers_write_one_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = std::sync::Arc::new(DirectoryStore::new(dir.path()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for n in 0..8_u32 {
+            let store = std::sync::Arc::clone(&store);
+            tasks.spawn(async move {
+                append(store.as_ref(), "j", Timestamp::UNIX_EPOCH, "begun", Fields::from([("n".into(), n.into())])).await.unwrap();
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+        assert_eq!(read(store.as_ref(), "j").await.unwrap().1.entries, 8);
+    }
+}

@@ -271,6 +271,35 @@ class Page(unittest.TestCase):
         self.js("dispatchEvent(new Event('afterprint'))")
         self.assertGreater(self.js("return document.querySelectorAll('main details:not([open])').length"), 0)
 
+    def test_previews_are_seen_in_proportion_and_keep_their_place(self):
+        count = self.js("return document.querySelectorAll('.item img').length")
+        self.assertGreater(count, 20)
+        for width, dark in ((1280, False), (1280, True), (400, False)):
+            self.size(width, 900)
+            self.media(dark=dark)
+            self.js("document.querySelectorAll('main details').forEach(d => { d.open = true })")
+            self.js("return Promise.all([...document.images].map(i => i.decode()))")
+            bad = self.js(
+                "return [...document.images].filter(i => { const r = i.getBoundingClientRect(), ratio = (r.width - 2) / (r.height - 2) * i.naturalHeight / i.naturalWidth;"
+                "return !i.naturalWidth || r.width < 20 || r.right > innerWidth || ratio < .95 || ratio > 1.05 || i.getAttribute('width') === null }).map(i => i.alt)"
+            )
+            self.assertEqual(bad, [], f"{width} px, dark: {dark}")
+
+    def test_videos_show_a_frame_and_their_time_line_on_demand(self):
+        first = self.js("return [...document.querySelectorAll('.item > .previews figcaption')].map(c => c.textContent)")
+        frames = [c for c in first if ":" in c]
+        self.assertTrue(frames and all(c.split(":")[-1].isdigit() for c in frames), first)
+        if type(self) is Page:
+            self.assertIn("page 1", first)
+        strip = self.js("return [...document.querySelectorAll('.item details')].find(d => d.querySelector('summary').textContent.includes('Images le long'))")
+        self.assertFalse(strip.find_element(By.TAG_NAME, "img").is_displayed())
+        strip.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
+        shown = strip.find_elements(By.TAG_NAME, "img")
+        self.assertTrue(shown and all(i.is_displayed() for i in shown))
+        self.assertTrue(shown[0].get_attribute("alt").startswith("Aperçu, "))
+        self.id("lang-en").click()
+        self.assertTrue(shown[0].get_attribute("alt").startswith("Preview, "))
+
     def test_the_policy_stops_what_an_attacker_would_add(self):
         self.js("const s = document.createElement('script'); s.textContent = 'window.ran = 1'; document.body.append(s)")
         self.js("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.ran = 1\"><p style=\"color:red\">x</p>')")

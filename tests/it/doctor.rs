@@ -6,9 +6,14 @@ use serde_json::Value;
 
 use crate::support::command;
 
-/// `doctor --json` with these settings; where `files` is given, with that many open files allowed.
+/// `doctor --json` with these settings. The sandbox's own drills are tried elsewhere: here they end soon.
 fn doctor(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, Value) {
     let mut command = command();
+    command
+        .env("GREFFIER_INSPECT__MAX_CPU_MS", "500")
+        .env("GREFFIER_SANDBOX__CPU_SECONDS", "1")
+        .env("GREFFIER_SANDBOX__MEMORY_BYTES", "134217728");
+    command.env("GREFFIER_SANDBOX__MAX_MAPPED_BYTES", "67108864");
     command.args(["doctor", "--json"]).args(arguments).envs(settings.iter().copied());
     read(&command.output().unwrap())
 }
@@ -71,7 +76,7 @@ fn a_worker_is_told_of_its_folders_queue_and_stores() {
         assert!(check(&report, name)["ok"].is_boolean());
     }
     let names: Vec<_> = report["checks"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert!(names.iter().any(|n| n.starts_with("vault ")) && names.iter().any(|n| n.starts_with("staging ")), "{names:?}");
+    assert!(names.iter().any(|n| n.starts_with("vault: ")) && names.iter().any(|n| n.starts_with("staging: ")), "{names:?}");
     let (_, without) = doctor(&settings, &[]);
     assert!(without["checks"].as_array().unwrap().len() < names.len());
 
@@ -79,7 +84,7 @@ fn a_worker_is_told_of_its_folders_queue_and_stores() {
     let (exit, report) = doctor(&[settings.as_slice(), &broker].concat(), &["--worker"]);
     assert_eq!(exit, Some(1));
     let checks = report["checks"].as_array().unwrap();
-    assert!(checks.iter().any(|c| c["ok"] == false && c["detail"].as_str().unwrap().contains("QUEUE-UNAVAILABLE")), "{report}");
+    assert!(checks.iter().any(|c| c["ok"] == false && c["detail"].as_str().unwrap().starts_with("QUEUE-")), "{report}");
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn the_clock_of_an_s3_server_is_compared_with_ours() {
         doctor(&[settings.as_slice(), &more].concat(), &["--worker"]).1
     };
     assert_eq!(check(&s3(&server), "clock of vault")["ok"], true);
-    // A server whose clock is an hour behind the epoch of this test's writing.
+    // A server whose clock stands still.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use greffier::check::previews::PreviewConfig;
 use greffier::inspect::Limits;
-use greffier::sandbox::{Drill, Mechanism, Sandbox, SandboxConfig, SandboxError};
+use greffier::sandbox::{Drill, Mechanism, Rendered, Renderer, Sandbox, SandboxConfig, SandboxError};
 
 fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_greffier"))
@@ -101,4 +102,71 @@ fn a_child_dies_with_its_parent() {
     shell.kill().unwrap();
     shell.wait().unwrap();
     wait_until(&|| status().is_empty() || status().contains("State:\tZ"), "the child outlived its parent");
+}
+
+/// A program of Debian's base system as a renderer: perl can try anything.
+fn perl(wall_seconds: u64) -> Renderer {
+    Renderer {
+        program: "/usr/bin/perl".into(),
+        reads: PreviewConfig::default().readable,
+        memory_bytes: 256 << 20,
+        cpu_seconds: 1,
+        wall_seconds,
+        max_output_bytes: 4096,
+    }
+}
+
+async fn run_perl(content: &[u8], wall_seconds: u64, script: &str) -> Rendered {
+    let arguments = ["-e".to_owned(), script.to_owned()];
+    sandbox(SandboxConfig::default()).await.render(file(content), &perl(wall_seconds), &arguments).await.expect("a renderer can be run")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renderer_reads_its_file_and_can_do_nothing_else() {
+    let script = r#"
+        $| = 1;
+        my $direct = <STDIN>;
+        open(my $again, "<", "/proc/self/fd/0") or print "path: $!\n";
+        my $by_path = <$again>;
+        print "read\n" if $direct eq "the file" and $by_path eq "the file";
+        print "escaped: passwd\n" if open(my $f, "<", "/etc/passwd");
+        print "escaped: home\n" if opendir(my $d, "/");
+        print "escaped: proc\n" if open(my $f, "<", "/proc/self/environ");
+        print "escaped: write\n" if open(my $f, ">", "/tmp/greffier-renderer-was-here");
+        print "escaped: write the file\n" if open(my $f, "+<", "/proc/self/fd/0");
+        print "escaped: mkdir\n" if mkdir("/tmp/greffier-renderer-was-here");
+        print "escaped: unlink\n" if unlink("/proc/self/fd/0");
+        print "escaped: $_\n" for grep { socket(my $s, $_, 1, 0) } 1, 2, 10, 16;
+        print "escaped: kill\n" if kill(0, getppid());
+        my $child = fork();
+        if (defined $child) { print "escaped: fork\n"; exit 0; }
+        exec { "/usr/bin/env" } "env";
+        print "held\n";
+    "#;
+    assert_eq!(run_perl(b"the file", 20, script).await, Rendered::Output(b"read\nheld\n".to_vec()));
+    assert!(!PathBuf::from("/tmp/greffier-renderer-was-here").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renderer_that_dies_floods_or_lingers_gives_nothing() {
+    for (script, why) in [
+        ("print 'x' x 5000", "it answered more than 4096 bytes"),
+        ("sleep 60", "it did not end within 1 s"),
+        ("kill 'SEGV', $$; $x .= 'x' x 1048576 while 1", "it ended with"),
+        ("exit 3", "it ended with exit status: 3"),
+    ] {
+        let Rendered::Nothing(said) = run_perl(b"", 1, script).await else { panic!("{script}: pixels") };
+        assert!(said.starts_with(why), "{script}: {said}");
+    }
+    let Rendered::Nothing(said) = run_perl(b"", 20, "1 while 1").await else { panic!("pixels") };
+    assert!(said.contains("signal: 24"), "SIGXCPU: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_renderer_draws_is_decoded_in_a_child_too() {
+    let sandbox = sandbox(SandboxConfig::default()).await;
+    let pixels = [b"P6\n4 2\n255\n".as_slice(), &[200; 24]].concat();
+    let jpegs = sandbox.pictures(&pixels.repeat(2), 64).await.unwrap();
+    assert!(jpegs.len() == 2 && jpegs.iter().all(|j| j.starts_with(&[0xFF, 0xD8, 0xFF])));
+    assert!(sandbox.pictures(b"P6\n4 2\n255\nshort", 64).await.unwrap().is_empty());
 }

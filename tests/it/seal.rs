@@ -213,3 +213,127 @@ fn keys_come_from_a_file_or_the_environment_and_never_leave_by_mistake() {
     let printed = keys(&["new"]);
     assert!(SealKey::from_jwk(&stdout(&printed)).is_ok());
 }
+
+/// Runs `openssl`, Debian's package of the same name.
+fn openssl(folder: &Path, arguments: &[&str]) -> Output {
+    let output = Command::new("openssl").current_dir(folder).args(arguments).output().expect("openssl is installed");
+    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// An authority of our own, and its answer to `request`.
+fn stamp(folder: &Path, request: &str, answer: &str) {
+    if !folder.join("tsa.pem").exists() {
+        let config =
+            "[tsa]\ndefault_tsa=ours\n[ours]\nserial=serial\ndefault_policy=1.2.3.4.1\nsigner_digest=sha256\ndigests=sha256,sha512\n";
+        std::fs::write(folder.join("tsa.cnf"), config).unwrap();
+        let make = "req -x509 -newkey rsa:2048 -nodes -keyout tsa.key -out tsa.pem -days 2 -subj /CN=TSA -addext";
+        let make: Vec<&str> = make.split(' ').chain(["extendedKeyUsage=critical,timeStamping"]).collect();
+        openssl(folder, &make);
+    }
+    let reply = "ts -reply -config tsa.cnf -signer tsa.pem -inkey tsa.key -queryfile";
+    openssl(folder, &reply.split(' ').chain([request, "-out", answer]).collect::<Vec<_>>());
+}
+
+/// `greffier verify` with `--json`: exit code, and what it printed.
+fn verify(arguments: &[&Path]) -> (Option<i32>, Value) {
+    let output = command().args(["verify", "--json"]).args(arguments).output().unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
+}
+
+#[test]
+fn a_check_that_signs_leaves_seal_receipt_journal_and_request_and_verify_reads_them_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let path = |name: &str| out.join(name);
+    let key_path = folder.path().join("key.jwk");
+    let key = new_key(&key_path);
+    let jwks = folder.path().join("jwks.json");
+    std::fs::write(&jwks, stdout(&keys(&["public", key_path.to_str().unwrap()]))).unwrap();
+    let check = || {
+        let arguments = ["check", "fixtures/dossiers/lgc-eligibility", "--offline", "--timestamp-request", "--seal-key"];
+        let output = command().args(arguments).args([&key_path, Path::new("--out"), &out]).output().unwrap();
+        assert!(output.status.code().is_some_and(|c| c < 2), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    check();
+    let names = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let bundle = names.into_iter().find(|n| n.ends_with(".zip")).unwrap();
+    let sealed = std::fs::read(path(&format!("{bundle}.jws"))).unwrap();
+    let zip = std::fs::read(path(&bundle)).unwrap();
+    let receipt = path(&bundle.replace(".zip", ".receipt.jws"));
+    let journal = path("journal.jsonl");
+    let events = || {
+        let text = std::fs::read_to_string(&journal).unwrap();
+        text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["event"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(events(), ["received", "checked", "bundle-published", "receipt"]);
+    assert_eq!(events().len().to_string(), stdout(&documented("journal", &[&journal])).split(' ').next().unwrap());
+
+    let (request, answer) = (format!("{bundle}.jws.tsq"), format!("{bundle}.jws.tsr"));
+    stamp(&out, &request, &answer);
+    // The command of docs/seal.md, by a program that knows certificates.
+    let seal_name = format!("{bundle}.jws");
+    openssl(&out, &["ts", "-verify", "-data", &seal_name, "-in", &answer, "-CAfile", "tsa.pem"]);
+
+    let (bundle_path, flag) = (path(&bundle), |name: &'static str| Path::new(name));
+    let all = [&*bundle_path, flag("--keys"), &jwks, flag("--receipt"), &receipt, flag("--journal"), &journal];
+    let (code, told) = verify(&all);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(told["seal"], json!({"state": "sealed", "kid": key.kid()}));
+    assert_eq!(told["receipt"]["compared_with_bundle"], true);
+    assert_eq!((&told["journal"]["head"]["entries"], &told["journal"]["witnessed"]), (&json!(4), &json!(true)));
+    assert_eq!((&told["timestamp"]["state"], &told["timestamp"]["authority_checked"]), (&json!("of-this-seal"), &json!(false)));
+    // The vendor has neither the bundle nor the journal.
+    let (code, told) = verify(&[flag("--receipt"), &receipt, flag("--keys"), &jwks]);
+    assert_eq!((code, &told["receipt"]["compared_with_bundle"]), (Some(0), &json!(false)));
+
+    // A second run goes on with the journal; bundle, seal and request are the same, the older receipt still witnesses.
+    let first_receipt = out.join("first.receipt.jws");
+    std::fs::copy(&receipt, &first_receipt).unwrap();
+    check();
+    assert_eq!((std::fs::read(path(&bundle)).unwrap(), std::fs::read(path(&seal_name)).unwrap()), (zip, sealed));
+    assert_eq!(events().len(), 8);
+    assert_eq!(verify(&[flag("--keys"), &jwks, flag("--receipt"), &first_receipt, flag("--journal"), &journal]).0, Some(0));
+
+    // What each of them tells when it was touched.
+    let whole = std::fs::read_to_string(&journal).unwrap();
+    let tampered: [(String, &str); 3] = [
+        (whole.replacen("bundle-published", "bundle-withdrawn", 1), "JOURNAL-BROKEN"),
+        (whole.lines().take(7).map(|l| format!("{l}\n")).collect(), "JOURNAL-SHORTENED"),
+        (whole[..whole.len() - 5].to_owned(), "JOURNAL-TORN"),
+    ];
+    for (text, expected) in tampered {
+        std::fs::write(&journal, text).unwrap();
+        let (code, told) = verify(&all);
+        assert_eq!((code, told["journal"]["code"].as_str()), (Some(1), Some(expected)));
+    }
+    std::fs::write(&journal, whole).unwrap();
+    let other = Receipt::of(&report(), jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::UNIX_EPOCH).sign(&key).unwrap();
+    std::fs::write(&first_receipt, other).unwrap();
+    let (code, told) = verify(&[&bundle_path, flag("--keys"), &jwks, flag("--receipt"), &first_receipt]);
+    assert_eq!((code, told["receipt"]["code"].as_str()), (Some(1), Some("SEAL-OTHER-REPORT")));
+
+    // Time stamps of something else, and over another kind of digest.
+    std::fs::write(path("else"), "else").unwrap();
+    for (digest, expected) in [("-sha256", "TIMESTAMP-OTHER-SEAL"), ("-sha512", "TIMESTAMP-ALGORITHM")] {
+        openssl(&out, &["ts", "-query", "-data", "else", digest, "-cert", "-out", "else.tsq"]);
+        stamp(&out, "else.tsq", "else.tsr");
+        let (code, told) = verify(&[&bundle_path, flag("--timestamp"), &path("else.tsr")]);
+        assert_eq!((code, told["timestamp"]["code"].as_str()), (Some(1), Some(expected)));
+    }
+    // A refusal: the authority does not know the policy that is asked for.
+    std::fs::write(path("refused.tsr"), [0x30, 5, 0x30, 3, 2, 1, 2]).unwrap();
+    let (code, told) = verify(&[&bundle_path, flag("--timestamp"), &path("refused.tsr")]);
+    assert_eq!((code, told["timestamp"]["code"].as_str()), (Some(1), Some("TIMESTAMP-NOT-GRANTED")));
+}
+
+#[test]
+fn a_time_stamp_without_a_seal_is_refused_before_anything_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command()
+        .args(["check", "fixtures/dossiers/lgc-clean", "--timestamp-request", "--out", folder.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("TIMESTAMP-NO-SEAL"));
+    assert_eq!((output.status.code(), std::fs::read_dir(folder.path()).unwrap().count()), (Some(2), 0));
+}

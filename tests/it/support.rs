@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The real binary.
+/// The real binary: the one built beside these tests, or for a soak the one that `GREFFIER_TEST_PROGRAM` names.
 pub fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_greffier"))
+    std::env::var_os("GREFFIER_TEST_PROGRAM").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_greffier")), PathBuf::from)
 }
 
 /// The root of the source tree.

@@ -1,10 +1,13 @@
 //! What operators do.
 //!
 //! AMQP has no way to look at a message without taking it: looking is getting and giving back, and RabbitMQ counts a
-//! delivery for each (measured on 3.10.8: `basic.nack` and closing the channel both raise `x-delivery-count`). Parked jobs,
+//! delivery for each (measured on 3.10.8: `basic.nack`, `basic.reject`, `basic.recover` and closing the channel all raise
+//! `x-delivery-count` by one). Parked jobs,
 //! events and delays have limits so high that looking never meets them; jobs of a lane are given back as
 //! [`give_back`](super::consume::give_back) does, so that looking never makes a job look like one that crashes workers.
 //! While they are looked at, nobody else receives them: milliseconds.
+
+use std::time::Duration;
 
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
@@ -62,6 +65,19 @@ pub async fn status(link: &Link) -> Result<Vec<Depth>, QueueError> {
     Ok(depths)
 }
 
+/// Waits until what was given back to a queue stands there again. Giving back is not confirmed, and the next look, on another
+/// channel, would not see it. `expected` is what was ready before, without what was moved. Bounded: others may take it first.
+async fn settle_down(link: &Link, channel: &Channel, queue: &str, expected: u32) -> Result<(), QueueError> {
+    for _ in 0..40 {
+        let (ready, consumers) = count(link, channel, queue).await?;
+        if ready >= expected || consumers > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Ok(())
+}
+
 /// A message that was got, and must be given back.
 struct Got {
     acker: Acker,
@@ -82,13 +98,10 @@ async fn get(link: &Link, channel: &Channel, queue: &str) -> Result<Option<Got>,
 /// Looks at the first messages of a place.
 pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>, QueueError> {
     let channel = link.channel().await?;
-    let (mut seen, mut held) = (Vec::new(), Vec::new());
+    let (mut seen, mut held, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for queue in queues(link, place) {
         let (ready, _) = count(link, &channel, &queue).await?;
-        for _ in 0..ready {
-            if seen.len() >= most {
-                break;
-            }
+        while seen.len() < most {
             let Some(got) = get(link, &channel, &queue).await? else { break };
             let lane = got.marks.lane.filter(|_| place != Place::Events);
             let lane = if let Place::Lane(lane) | Place::Retry(lane) = place { Some(lane) } else { lane };
@@ -100,6 +113,7 @@ pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>
             });
             held.push(got);
         }
+        counts.push((queue, ready));
     }
     // In the order they came, so that they stand in this order again.
     for got in held {
@@ -110,6 +124,9 @@ pub async fn peek(link: &Link, place: Place, most: usize) -> Result<Vec<Waiting>
             back.map_err(|e| link.failed("give back what was looked at", e))?;
         }
     }
+    for (queue, ready) in counts {
+        settle_down(link, &channel, &queue, ready).await?;
+    }
     Ok(seen)
 }
 
@@ -118,14 +135,13 @@ pub async fn requeue(link: &Link, id: Option<&str>, most: usize) -> Result<usize
     let channel = link.channel().await?;
     let queue = link.names.parked();
     let (ready, _) = count(link, &channel, &queue).await?;
-    let (mut moved, mut searched, mut kept) = (0, 0, false);
-    while moved < most && searched < ready as usize && searched - moved < SEARCHED {
+    let (mut moved, mut kept) = (0, 0);
+    while moved < most && kept < SEARCHED {
         let Some(got) = get(link, &channel, &queue).await? else { break };
-        searched += 1;
         let wanted = id.is_none_or(|id| wire::envelope(&got.properties, Vec::new()).id == id);
         // What somebody else put there has no lane to go back to.
         let Some(lane) = got.marks.lane.filter(|_| wanted) else {
-            kept = true;
+            kept += 1;
             continue;
         };
         let fresh = wire::forwarded(&got.properties, &Marks { lane: Some(lane), ..Marks::default() });
@@ -134,8 +150,9 @@ pub async fn requeue(link: &Link, id: Option<&str>, most: usize) -> Result<usize
         acknowledged.map_err(|e| link.failed("take a job from the parked ones", e))?;
         moved += 1;
     }
-    if kept {
+    if kept > 0 {
         give_all_back(link, &channel).await?;
+        settle_down(link, &channel, &queue, ready.saturating_sub(u32::try_from(moved).unwrap_or(u32::MAX))).await?;
     }
     Ok(moved)
 }
@@ -144,17 +161,19 @@ pub async fn requeue(link: &Link, id: Option<&str>, most: usize) -> Result<usize
 pub async fn park_waiting(link: &Link, lane: Lane, id: &str, reason: &ParkReason) -> Result<bool, QueueError> {
     let channel = link.channel().await?;
     let queue = link.names.lane(lane);
+    // What was given back comes again at the end of the queue: the search ends where it began.
     let (ready, _) = count(link, &channel, &queue).await?;
-    let (mut found, mut held) = (false, Vec::new());
-    for _ in 0..(ready as usize).min(SEARCHED) {
+    let (mut found, mut held, mut returned) = (false, 0, 0);
+    while held + returned < SEARCHED && returned <= ready as usize {
         let Some(got) = get(link, &channel, &queue).await? else { break };
         // Structured messages have their id in the body.
         if wire::envelope(&got.properties, got.body.clone()).id != id {
             // Bodies of thousands of jobs are not kept: what must be published again goes back at once.
             if got.marks.redelivered > 1 {
                 give_back(link, lane, &got.acker, &got.marks, &got.properties, &got.body).await?;
+                returned += 1;
             } else {
-                held.push(got.acker);
+                held += 1;
             }
             continue;
         }
@@ -165,8 +184,9 @@ pub async fn park_waiting(link: &Link, lane: Lane, id: &str, reason: &ParkReason
         found = true;
         break;
     }
-    if !held.is_empty() {
+    if held > 0 {
         give_all_back(link, &channel).await?;
+        settle_down(link, &channel, &queue, ready.saturating_sub(u32::from(found))).await?;
     }
     Ok(found)
 }

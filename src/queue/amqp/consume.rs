@@ -15,8 +15,9 @@ use super::wire::{self, Marks};
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::queue::{Consumer, Delivery, QueueError, Replies, Settle, jittered};
 
-/// Up to so many times a job is given back by telling the broker so, which keeps its place but counts as a delivery. From
-/// then on it is published again with its true count: giving back politely never adds up to what parks a job.
+/// Up to so many times a job is given back by telling the broker so: it stands before what was never handed out, but
+/// RabbitMQ counts a delivery. From then on it is published again with its true count and stands last: giving back politely
+/// never adds up to what parks a job.
 const COUNTED_RETURNS: u32 = 2;
 /// Pause before a consumer that could not be set up is tried again.
 const PAUSE: Duration = Duration::from_millis(500);

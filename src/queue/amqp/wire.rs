@@ -101,18 +101,15 @@ pub fn properties(message: &Envelope, marks: &Marks) -> Result<BasicProperties, 
 /// it away, `CC` would send it elsewhere, `user_id` would have it refused).
 pub fn forwarded(original: &BasicProperties, marks: &Marks) -> BasicProperties {
     let mut headers: BTreeMap<ShortString, AMQPValue> = BTreeMap::new();
-    let mut room = MAX_HEADERS / 2;
-    for (name, value) in original.headers().iter().flatten() {
-        let size = name.as_str().len() + size(value);
-        let ours = is_attribute(name.as_str());
-        let doing = matches!(name.as_str(), "CC" | "BCC" | "x-death" | "x-delivery-count" | "x-acquired-count" | "x-delay")
-            || name.as_str().starts_with("x-first-death-")
-            || name.as_str().starts_with("x-last-death-")
-            || name.as_str().starts_with("x-greffier-");
-        // An attribute of ours was bounded when it was sent.
-        if !doing && size <= room && (ours || size <= MAX_FOREIGN) {
-            room -= size;
-            headers.insert(name.clone(), value.clone());
+    let mut room = MAX_HEADERS;
+    // Attributes first: what is left is for what others noted.
+    for attributes in [true, false] {
+        for (name, value) in original.headers().iter().flatten().filter(|(name, _)| is_attribute(name.as_str()) == attributes) {
+            let size = name.as_str().len() + size(value);
+            if !is_doing(name.as_str()) && size <= room && (attributes || size <= MAX_FOREIGN) {
+                room -= size;
+                headers.insert(name.clone(), value.clone());
+            }
         }
     }
     mark(&mut headers, marks);
@@ -247,6 +244,12 @@ fn mark(headers: &mut BTreeMap<ShortString, AMQPValue>, marks: &Marks) {
 
 fn cut(word: &str) -> &str {
     word.get(..word.floor_char_boundary(MAX_DETAIL)).unwrap_or_default()
+}
+
+/// Headers that do something to a message, and notes: the broker's, and ours, which are written anew.
+fn is_doing(name: &str) -> bool {
+    matches!(name, "CC" | "BCC" | "x-death" | "x-delivery-count" | "x-acquired-count" | "x-delay")
+        || ["x-first-death-", "x-last-death-", "x-greffier-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn is_attribute(name: &str) -> bool {

@@ -9,6 +9,8 @@ use crate::store::trial::words;
 
 pub(super) const NO_BUCKET: &str = "the bucket does not exist: make it, or change `bucket`";
 
+pub(super) const ASKED: &str = "the server does not do what the configuration asks of it";
+
 /// What a failure is to the callers in this module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -107,9 +109,7 @@ fn meaning(code: &str, status: u16) -> (Kind, &'static str) {
         ("SlowDown" | "RequestTimeout" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests", _)
         | (_, 429) => (Kind::Unavailable, "it is overloaded"),
         ("XMinioStorageFull" | "InsufficientStorage" | "QuotaExceeded", _) | (_, 507) => (Kind::Unavailable, "no space left in the store"),
-        ("InvalidRequest" | "ObjectLockConfigurationNotFoundError", _) => {
-            (Kind::Refused, "the server does not do what the configuration asks of it")
-        }
+        ("InvalidRequest" | "ObjectLockConfigurationNotFoundError", _) => (Kind::Refused, ASKED),
         (_, 501) => (Kind::Refused, "the server does not know this request"),
         (_, 500..) => (Kind::Unavailable, ""),
         (_, 404) => (Kind::Missing, ""),

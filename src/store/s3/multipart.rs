@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ObjectLockMode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
@@ -19,8 +18,11 @@ use super::{DAY, Object, S3Store, SHA256};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Smallest part of ours. A part is read into memory, so that it is hashed before it is sent.
+/// Smallest part of ours.
 const PART: u64 = 8 * MIB;
+
+/// Bytes hashed at once.
+const CHUNK: usize = 256 * 1024;
 
 /// Most parts of an object (user guide, « Multipart upload limits »).
 const MOST_PARTS: u64 = 10_000;
@@ -68,34 +70,27 @@ pub(super) async fn upload(store: &S3Store, object: &Object<'_>, path: &Path) ->
 
 /// Sends the parts, several at once, and compares the whole with its digest before anything is completed.
 async fn parts(store: &S3Store, object: &Object<'_>, path: &Path, id: &str) -> Result<Vec<CompletedPart>, Failed> {
-    let unreadable = |e| Failed::new(Kind::Unavailable, "the file cannot be read", e);
-    let path = path.to_owned();
-    let file =
-        Arc::new(blocking(move || File::open(path)).await?.map_err(|e| unreadable(Box::<dyn std::error::Error + Send + Sync>::from(e)))?);
+    let unreadable = |e: std::io::Error| Failed::new(Kind::Unavailable, "the file cannot be read", e);
+    let shared: Arc<Path> = Arc::from(path);
+    let opened = Arc::clone(&shared);
+    let file = Arc::new(blocking(move || File::open(opened)).await?.map_err(unreadable)?);
     let mut whole = Sha256::new();
     // Dropped, it aborts what is under way.
     let mut sending = JoinSet::new();
     let mut sent = Vec::new();
     let size = part_size(object.size);
     for (number, offset) in (1..).zip((0..object.size).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
-        let room = Arc::clone(&store.parts).acquire_owned().await.map_err(|e| Failed::new(Kind::Unavailable, "", e))?;
+        let turn = Arc::clone(&store.parts).acquire_owned().await.map_err(|e| Failed::new(Kind::Unavailable, "", e))?;
         let length = size.min(object.size - offset);
-        let (file, mut hasher) = (Arc::clone(&file), whole);
-        let (bytes, digest, hasher) = blocking(move || {
-            let mut bytes = vec![0u8; usize::try_from(length).unwrap_or(0)];
-            file.read_exact_at(&mut bytes, offset)?;
-            hasher.update(&bytes);
-            let digest = BASE64_STANDARD.encode(Sha256::digest(&bytes));
-            Ok::<_, std::io::Error>((Bytes::from(bytes), digest, hasher))
-        })
-        .await?
-        .map_err(|e| unreadable(e.into()))?;
+        let file = Arc::clone(&file);
+        let (digest, hasher) = blocking(move || hash(&file, offset, length, whole)).await?.map_err(unreadable)?;
         whole = hasher;
-        let (store, path, id) = (store.clone(), store.path(object.key), id.to_owned());
+        let part = Part { number, offset, length, digest };
+        let (store, key, path, id) = (store.clone(), store.path(object.key), Arc::clone(&shared), id.to_owned());
         sending.spawn(async move {
-            let part = send(&store, path, id, number, bytes, digest).await;
-            drop(room);
-            part
+            let sent = send(&store, key, id, &path, part).await;
+            drop(turn);
+            sent
         });
         while let Some(ended) = sending.try_join_next() {
             sent.push(ended.map_err(|e| Failed::new(Kind::Unavailable, "", e))??);
@@ -112,19 +107,46 @@ async fn parts(store: &S3Store, object: &Object<'_>, path: &Path, id: &str) -> R
     Ok(sent)
 }
 
-async fn send(store: &S3Store, path: String, id: String, number: i32, bytes: Bytes, digest: String) -> Result<CompletedPart, Failed> {
-    let size = bytes.len() as u64;
+/// A part of the file.
+struct Part {
+    number: i32,
+    offset: u64,
+    length: u64,
+    /// SHA-256 as headers have it.
+    digest: String,
+}
+
+/// Digest of one part, and that of the whole so far. What was read lies in the system's cache when it is sent.
+fn hash(file: &File, mut offset: u64, length: u64, mut whole: Sha256) -> std::io::Result<(String, Sha256)> {
+    let mut part = Sha256::new();
+    let mut chunk = vec![0u8; CHUNK];
+    let mut left = length;
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        file.read_exact_at(&mut chunk[..room], offset)?;
+        part.update(&chunk[..room]);
+        whole.update(&chunk[..room]);
+        offset += room as u64;
+        left -= room as u64;
+    }
+    Ok((BASE64_STANDARD.encode(part.finalize()), whole))
+}
+
+async fn send(store: &S3Store, key: String, id: String, path: &Path, part: Part) -> Result<CompletedPart, Failed> {
+    let Part { number, offset, length, digest } = part;
+    let body = ByteStream::read_from().path(path).offset(offset).length(Length::Exact(length)).build().await;
+    let body = body.map_err(|e| Failed::new(Kind::Unavailable, "the file cannot be read", e))?;
     let request = store
         .client
         .upload_part()
         .bucket(&store.config.bucket)
-        .key(path)
+        .key(key)
         .upload_id(id)
         .part_number(number)
         .checksum_sha256(&digest)
-        .body(ByteStream::from(bytes))
+        .body(body)
         .customize()
-        .config_override(store.upload_limit(size))
+        .config_override(store.upload_limit(length))
         // The checksum is signed, and binds the body.
         .disable_payload_signing();
     let answer = request.send().await.map_err(failed)?;

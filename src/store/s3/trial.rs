@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::errors::{Failed, Kind, failed};
-use super::{Body, Object, S3Store, base64_of, multipart};
+use super::{Body, NO_LOCK, Object, S3Store, base64_of, multipart};
 use crate::model::probe::Probe;
 use crate::store::trial::{RESERVED, create_only, folder, words};
 use crate::store::{Content, Key, Store as _, StoreConfig, StoreError};
@@ -123,7 +123,7 @@ async fn locked(store: &S3Store) -> Probe {
     let until = |head: &HeadObjectOutput| head.object_lock_retain_until_date.as_ref().map(ToString::to_string).unwrap_or_default();
     match tried.await {
         Ok(Some(head)) if store.locked(&head) => Probe::passed(NAME, format!("read back: `{key}` stays until {}", until(&head))),
-        Ok(_) => Probe::failed(NAME, "what was written is not locked: make the bucket with object lock enabled"),
+        Ok(_) => Probe::failed(NAME, NO_LOCK),
         Err(e) => Probe::failed(NAME, words(&e)),
     }
 }

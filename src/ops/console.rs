@@ -1,0 +1,1203 @@
+//! The console: pages for people who run the fleet, and for vendors who try a deposit.
+//!
+//! Pages are made here from what [`Ledger`](super::ledger::Ledger), [`Board`](super::board::Board), queue and [`Health`](super::health::Health) say; the one script refreshes them, follows a
+//! submission under way, and uploads. Without script everything can still be read, searched and requeued.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Form, Path, Query as UrlQuery, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio_util::io::ReaderStream;
+
+use super::board::{End, Line, Live, UnderWay};
+use super::deposit::{DepositError, Said};
+use super::guard::{Guard, Visitor, cookie};
+use super::health::Condition;
+use super::http::Parts;
+use super::ledger::{Query, Record, Standing};
+use crate::model::event::{About, Object, SubmissionParked};
+use crate::model::message::Lane;
+use crate::model::submission::Stage;
+use crate::model::text::display_safe;
+use crate::model::{Lang, Text, Verdict};
+use crate::queue::{Place, QueueError, Waiting};
+use crate::store::StoreError;
+use crate::worker::state::{JobState, State as WorkerState};
+
+const STYLE: &str = include_str!("templates/console.css");
+const SCRIPT: &str = include_str!("templates/console.js");
+const MARK: &str = include_str!("templates/mark.svg");
+const TEMPLATES: [(&str, &str); 9] = [
+    ("parts.html", include_str!("templates/parts.html")),
+    ("base.html", include_str!("templates/base.html")),
+    ("overview.html", include_str!("templates/overview.html")),
+    ("submissions.html", include_str!("templates/submissions.html")),
+    ("submission.html", include_str!("templates/submission.html")),
+    ("parked.html", include_str!("templates/parked.html")),
+    ("deposit.html", include_str!("templates/deposit.html")),
+    ("login.html", include_str!("templates/login.html")),
+    ("message.html", include_str!("templates/message.html")),
+];
+
+/// Lines of one page of submissions.
+const PAGE: usize = 50;
+/// Parked jobs looked at.
+const MAX_PARKED: usize = 500;
+/// People who follow submissions at once.
+const MAX_FOLLOWERS: usize = 100;
+/// How often a stream looks at the stage.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After so many looks the vault is asked whether the job has ended elsewhere.
+const ASK_AGAIN: u32 = 4;
+/// Part of a bundle's page in which its own policy stands, bytes.
+const HEAD: usize = 8 * 1024;
+/// Largest page of a bundle that is served, bytes.
+const MAX_REPORT: u64 = 128 * 1024 * 1024;
+
+#[derive(Clone)]
+struct App(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    guard: Guard,
+    followers: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// Every page of the console.
+pub(super) fn router(parts: Parts, guard: Guard, stopped: watch::Receiver<bool>) -> Router {
+    let app = App(Arc::new(Inner { parts, guard, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)), stopped }));
+    Router::new()
+        .route("/", get(overview))
+        .route("/submissions", get(submissions))
+        .route("/submissions/{job}", get(submission))
+        .route("/submissions/{job}/events", get(events))
+        .route("/submissions/{job}/report", get(report))
+        .route("/submissions/{job}/files/{file}", get(download))
+        .route("/parked", get(parked))
+        .route("/parked/requeue", post(requeue))
+        .route("/deposit", get(deposit).post(begin))
+        .route("/deposit/{draft}", post(submit))
+        .route("/deposit/{draft}/file", put(upload).layer(DefaultBodyLimit::disable()))
+        .route("/login", get(login_page).post(login))
+        .route("/logout", post(logout))
+        .route("/lang", get(choose_lang))
+        .route("/static/{file}", get(asset))
+        .fallback(nothing_here)
+        .with_state(app)
+}
+
+// --------------------------------------------------------------------------------------------------- how pages are made
+
+fn environment(lang: Lang) -> &'static Environment<'static> {
+    static FR: OnceLock<Environment<'static>> = OnceLock::new();
+    static EN: OnceLock<Environment<'static>> = OnceLock::new();
+    let cell = match lang {
+        Lang::Fr => &FR,
+        Lang::En => &EN,
+    };
+    cell.get_or_init(|| {
+        let mut env = Environment::new();
+        env.set_auto_escape_callback(|_| AutoEscape::Html);
+        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default());
+        env.add_function("l", move |fr: String, en: String| if lang == Lang::Fr { fr } else { en });
+        for (name, text) in TEMPLATES {
+            // Part of the binary, and rendered by every test of the console.
+            env.add_template(name, text).unwrap_or_else(|e| panic!("embedded templates/{name} is malformed: {e:#}"));
+        }
+        env
+    })
+}
+
+/// Who looks, in what language, at what.
+struct Look<'a> {
+    app: &'a App,
+    visitor: Visitor,
+    lang: Lang,
+    path: String,
+}
+
+impl<'a> Look<'a> {
+    fn new(app: &'a App, visitor: Visitor, headers: &HeaderMap, path: impl Into<String>) -> Self {
+        let lang = match cookie(headers, "greffier_lang") {
+            Some("en") => Lang::En,
+            Some("fr") => Lang::Fr,
+            _ => app.0.parts.lang,
+        };
+        Self { app, visitor, lang, path: path.into() }
+    }
+
+    fn page(&self, template: &str, page: &'static str, view: impl Serialize) -> Response {
+        self.page_as(StatusCode::OK, template, page, view)
+    }
+
+    fn page_as(&self, status: StatusCode, template: &str, page: &'static str, view: impl Serialize) -> Response {
+        let parts = &self.app.0.parts;
+        let rendered = environment(self.lang).get_template(template).and_then(|template| {
+            template.render(context! {
+                lang => match self.lang { Lang::Fr => "fr", Lang::En => "en" },
+                page => page,
+                back => form(&[("to", &self.path)]),
+                known => self.visitor.known,
+                session => self.visitor.session,
+                has_ledger => parts.ledger.is_some(),
+                has_queue => parts.queue.is_some(),
+                has_intake => parts.intake.is_some(),
+                style => asset_path("console.css", STYLE),
+                script => asset_path("console.js", SCRIPT),
+                version => env!("CARGO_PKG_VERSION"),
+                v => Value::from(Serde(view)),
+            })
+        });
+        match rendered {
+            Ok(page) => (status, Html(page)).into_response(),
+            Err(error) => {
+                tracing::error!(template, %error, "a page could not be made");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+
+    fn t(&self, fr: &str, en: &str) -> String {
+        match self.lang {
+            Lang::Fr => fr.to_owned(),
+            Lang::En => en.to_owned(),
+        }
+    }
+
+    fn text(&self, text: &Text) -> String {
+        paragraph(text.get(self.lang))
+    }
+
+    fn message(&self, status: StatusCode, title: (&str, &str), body: (&str, &str), detail: &str) -> Response {
+        let view = context! { title => self.t(title.0, title.1), body => self.t(body.0, body.1), detail => display_safe(detail, 500) };
+        self.page_as(status, "message.html", "", view)
+    }
+
+    fn store_failed(&self, error: &StoreError) -> Response {
+        tracing::warn!(%error, "the console could not read the vault");
+        let body = ("Le coffre ne répond pas. Réessayez dans un instant.", "The vault does not answer. Try again in a moment.");
+        self.message(StatusCode::BAD_GATEWAY, ("Coffre injoignable", "Vault out of reach"), body, &error.to_string())
+    }
+
+    fn queue_failed(&self, error: &QueueError) -> Response {
+        tracing::warn!(%error, "the console could not use the queue");
+        let body = ("La file ne répond pas. Réessayez dans un instant.", "The queue does not answer. Try again in a moment.");
+        self.message(StatusCode::BAD_GATEWAY, ("File injoignable", "Queue out of reach"), body, &error.to_string())
+    }
+
+    fn not_found(&self) -> Response {
+        let body = ("Cette page n'existe pas, ou n'existe plus.", "There is no such page, or no longer.");
+        self.message(StatusCode::NOT_FOUND, ("Introuvable", "Not found"), body, "")
+    }
+
+    fn when(&self, at: Timestamp) -> When {
+        // Times of the démarche are French times.
+        let zone = TimeZone::get("Europe/Paris").unwrap_or(TimeZone::UTC);
+        let zoned = at.to_zoned_datetime(zone);
+        let shown = match self.lang {
+            Lang::Fr => zoned.strftime("%d/%m/%Y à %H:%M:%S").to_string(),
+            Lang::En => zoned.strftime("%Y-%m-%d at %H:%M:%S").to_string(),
+        };
+        When { machine: at.to_string(), shown }
+    }
+
+    fn about(&self, about: &About) -> AboutView {
+        let (fr, en) = match &about.stage {
+            Stage::Eligibility => ("Éligibilité".to_owned(), "Eligibility".to_owned()),
+            Stage::Dossier => ("Dossier complet".to_owned(), "Whole file".to_owned()),
+            Stage::Chapter { chapter } => (format!("Chapitre {}", line(chapter)), format!("Chapter {}", line(chapter))),
+        };
+        AboutView {
+            job: about.job.clone(),
+            short: about.job.chars().take(12).collect(),
+            candidature: Some(line(&about.candidature)).filter(|number| !number.trim().is_empty()),
+            company: about.company.as_deref().map(line),
+            product: about.product.as_deref().map(line),
+            demarche: line(&about.demarche),
+            stage: self.t(&fr, &en),
+            revision: about.revision,
+        }
+    }
+
+    fn standing(&self, standing: Standing) -> Badge {
+        let (key, icon, fr, en) = match standing {
+            Standing::UnderWay => ("running", "◌", "En cours", "Under way"),
+            Standing::Parked => ("undetermined", "‖", "Mis de côté", "Parked"),
+            Standing::Ended(verdict) => return self.verdict(verdict),
+        };
+        Badge { key, icon, word: self.t(fr, en) }
+    }
+
+    fn verdict(&self, verdict: Verdict) -> Badge {
+        let (key, icon, fr, en) = match verdict {
+            Verdict::Accepted => ("accepted", "✓", "Accepté", "Accepted"),
+            Verdict::AcceptedWithWarnings => ("warned", "!", "Avec réserves", "With warnings"),
+            Verdict::Rejected => ("rejected", "✕", "Rejeté", "Rejected"),
+            Verdict::Undetermined => ("undetermined", "?", "Indéterminé", "Undetermined"),
+        };
+        Badge { key, icon, word: self.t(fr, en) }
+    }
+
+    fn job(&self, job: &UnderWay) -> JobView {
+        JobView {
+            about: self.about(&job.about),
+            lane: None,
+            stage: None,
+            done: job.done,
+            total: job.total,
+            percent: if job.total == 0 { 0 } else { (job.done.min(job.total) * 100) / job.total },
+            since: self.duration(Timestamp::now().duration_since(job.began).unsigned_abs()),
+            lines: job.lines.iter().map(|line| self.item(line)).collect(),
+        }
+    }
+
+    /// A job of this process's worker.
+    fn state(&self, job: &JobState) -> JobView {
+        let (done, total) = (job.done as u64, job.total as u64);
+        JobView {
+            about: job.about.as_ref().map_or_else(
+                || AboutView {
+                    job: String::new(),
+                    short: String::new(),
+                    candidature: None,
+                    company: None,
+                    product: None,
+                    demarche: String::new(),
+                    stage: self.t("Lecture du message", "Reading the message"),
+                    revision: 0,
+                },
+                |about| self.about(about),
+            ),
+            lane: Some(self.lane(job.lane)),
+            stage: Some(self.stage(job.stage)),
+            done,
+            total,
+            percent: if total == 0 { 0 } else { (done.min(total) * 100) / total },
+            since: self.duration(Timestamp::now().duration_since(job.since).unsigned_abs()),
+            lines: Vec::new(),
+        }
+    }
+
+    fn item(&self, line: &Line) -> LineView {
+        LineView {
+            name: line.name.clone(),
+            filed: line.filed.clone(),
+            badge: self.verdict(line.verdict),
+            summary: line.summary.as_ref().map(|text| self.text(text)).unwrap_or_default(),
+            more: line.findings.saturating_sub(1),
+        }
+    }
+
+    fn lane(&self, lane: Lane) -> String {
+        match lane {
+            Lane::Interactive => self.t("Pré-contrôle", "Pre-check"),
+            Lane::Submission => self.t("Dépôt", "Deposit"),
+            Lane::Replay => self.t("Rejeu", "Replay"),
+        }
+    }
+
+    fn stage(&self, stage: &str) -> String {
+        match stage {
+            "inspect" => self.t("Examen des éléments", "Looking at items"),
+            "bundle" => self.t("Constitution du dossier", "Making the bundle"),
+            "publish" => self.t("Publication", "Publishing"),
+            _ => self.t("Début", "Beginning"),
+        }
+    }
+
+    fn duration(&self, lasted: Duration) -> String {
+        let s = lasted.as_secs();
+        match s {
+            0..60 => format!("{s} s"),
+            60..3_600 => format!("{} min {:02} s", s / 60, s % 60),
+            3_600..86_400 => format!("{} h {:02} min", s / 3_600, s % 3_600 / 60),
+            _ => self.t(&format!("{} j {} h", s / 86_400, s % 86_400 / 3_600), &format!("{} d {} h", s / 86_400, s % 86_400 / 3_600)),
+        }
+    }
+
+    fn bytes(&self, n: u64) -> String {
+        let (divisor, fr, en) = match n {
+            0..1_000 => return self.t(&format!("{n} octets"), &format!("{n} bytes")),
+            1_000..1_000_000 => (1_000, "ko", "kB"),
+            1_000_000..1_000_000_000 => (1_000_000, "Mo", "MB"),
+            _ => (1_000_000_000, "Go", "GB"),
+        };
+        let tenths = n / (divisor / 10);
+        let (whole, tenth) = (tenths / 10, tenths % 10);
+        self.t(&format!("{whole},{tenth} {fr}"), &format!("{whole}.{tenth} {en}"))
+    }
+}
+
+/// One line of untrusted text.
+fn line(untrusted: &str) -> String {
+    display_safe(untrusted, 200)
+}
+
+/// Untrusted text whose line breaks mean something.
+fn paragraph(untrusted: &str) -> String {
+    untrusted.lines().take(400).map(|line| display_safe(line, 2_000)).collect::<Vec<_>>().join("\n")
+}
+
+/// A file of ours whose address changes with it, so that it may be kept.
+fn asset_path(name: &str, text: &str) -> String {
+    let digest = hex::encode(Sha256::digest(text.as_bytes()));
+    format!("/static/{name}?{}", digest.get(..12).unwrap_or_default())
+}
+
+#[derive(Serialize)]
+struct When {
+    machine: String,
+    shown: String,
+}
+
+#[derive(Serialize)]
+struct AboutView {
+    job: String,
+    short: String,
+    candidature: Option<String>,
+    company: Option<String>,
+    product: Option<String>,
+    demarche: String,
+    stage: String,
+    revision: u32,
+}
+
+#[derive(Serialize)]
+struct Badge {
+    key: &'static str,
+    icon: &'static str,
+    word: String,
+}
+
+#[derive(Serialize)]
+struct JobView {
+    about: AboutView,
+    lane: Option<String>,
+    stage: Option<String>,
+    done: u64,
+    total: u64,
+    percent: u64,
+    since: String,
+    lines: Vec<LineView>,
+}
+
+#[derive(Serialize)]
+struct LineView {
+    name: String,
+    filed: String,
+    badge: Badge,
+    summary: String,
+    more: usize,
+}
+
+#[derive(Serialize)]
+struct EntryView {
+    about: AboutView,
+    items: usize,
+    received: When,
+    badge: Badge,
+}
+
+// ------------------------------------------------------------------------------------------------------------- overview
+
+#[derive(Serialize)]
+struct Overview {
+    unmet: Vec<UnmetView>,
+    tiles: Vec<Tile>,
+    lanes: Vec<LaneView>,
+    seen: Option<When>,
+    jobs: Vec<JobView>,
+    latest: Vec<EntryView>,
+}
+
+#[derive(Serialize)]
+struct UnmetView {
+    what: String,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Tile {
+    figure: String,
+    label: String,
+    href: Option<&'static str>,
+    alarm: bool,
+}
+
+#[derive(Serialize)]
+struct LaneView {
+    name: String,
+    ready: u64,
+    unsettled: Option<u64>,
+    retry: u64,
+    oldest: Option<String>,
+    eta: Option<String>,
+    consumers: Option<u64>,
+}
+
+async fn overview(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/");
+    let parts = &app.0.parts;
+    let condition = |condition| match condition {
+        Condition::Queue => look.t("File d'attente", "Queue"),
+        Condition::Staging => look.t("Zone de dépôt", "Staging store"),
+        Condition::Vault => look.t("Coffre", "Vault"),
+        Condition::Antivirus => look.t("Antivirus", "Antivirus"),
+        Condition::Worker => look.t("Contrôleur", "Worker"),
+    };
+    let unmet = parts.health.unmet().into_iter().map(|u| UnmetView { what: condition(u.condition), why: u.why }).collect();
+    let seen = parts.health.queue_seen();
+    let depth = |place| seen.as_ref().and_then(|seen| seen.depths.iter().find(|depth| depth.place == place));
+    let now = Timestamp::now();
+    let lanes: Vec<_> = Lane::ALL
+        .into_iter()
+        .filter_map(|lane| {
+            let here = depth(Place::Lane(lane))?;
+            Some(LaneView {
+                name: look.lane(lane),
+                ready: here.ready,
+                unsettled: here.unsettled,
+                retry: depth(Place::Retry(lane)).map_or(0, |depth| depth.ready),
+                oldest: here.oldest.map(|since| look.duration(now.duration_since(since).unsigned_abs())),
+                eta: parts.metrics.eta(lane, here).map(|eta| look.duration(eta)),
+                consumers: here.consumers,
+            })
+        })
+        .collect();
+    // The worker of this process knows more of its jobs than events tell.
+    let jobs: Vec<_> = match &parts.state {
+        Some(state) => state.jobs().iter().take(100).map(|job| look.state(job)).collect(),
+        None => parts.board.under_way().iter().take(100).map(|job| look.job(job)).collect(),
+    };
+    let (minute, hour) = parts.board.pace();
+    let parked = depth(Place::Parked).map_or(0, |depth| depth.ready);
+    let tile = |figure: String, fr: &str, en: &str, href, alarm| Tile { figure, label: look.t(fr, en), href, alarm };
+    let waiting: u64 = lanes.iter().map(|lane| lane.ready).sum();
+    let mut tiles = vec![
+        tile(waiting.to_string(), "en attente", "waiting", None, false),
+        tile(jobs.len().to_string(), "en cours ici", "under way here", None, false),
+        tile(lanes.iter().map(|lane| lane.retry).sum::<u64>().to_string(), "à réessayer", "to be tried again", None, false),
+    ];
+    if parts.queue.is_some() {
+        tiles.push(tile(parked.to_string(), "mis de côté", "parked", Some("/parked"), parked > 0));
+    }
+    tiles.push(tile(minute.to_string(), "rendus en une minute", "done in the last minute", None, false));
+    tiles.push(tile(hour.to_string(), "rendus en une heure", "done in the last hour", None, false));
+    let mut latest = Vec::new();
+    if let Some(ledger) = &parts.ledger {
+        match ledger.search(&Query { most: 8, ..Query::default() }).await {
+            Ok(found) => latest = found.entries.iter().map(|entry| look.entry(entry)).collect(),
+            Err(error) => return look.store_failed(&error),
+        }
+    }
+    let view = Overview { unmet, tiles, lanes, seen: seen.map(|seen| look.when(seen.at)), jobs, latest };
+    look.page("overview.html", "overview", view)
+}
+
+impl Look<'_> {
+    fn entry(&self, entry: &super::ledger::Entry) -> EntryView {
+        EntryView {
+            about: self.about(&entry.about),
+            items: entry.items,
+            received: self.when(entry.received_at),
+            badge: self.standing(entry.standing),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------- submissions
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Search {
+    q: String,
+    state: String,
+    page: usize,
+}
+
+async fn submissions(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    UrlQuery(search): UrlQuery<Search>,
+) -> Response {
+    let here = format!("/submissions?{}", form(&[("q", &search.q), ("state", &search.state), ("page", &search.page.to_string())]));
+    let look = Look::new(&app, visitor, &headers, here);
+    let Some(ledger) = &app.0.parts.ledger else { return look.not_found() };
+    let page = search.page.clamp(1, 10_000);
+    let standing = Standing::ALL.into_iter().find(|standing| standing.as_str() == search.state);
+    let text: String = search.q.chars().take(200).collect();
+    let query = Query { text: text.clone(), standing, skip: (page - 1) * PAGE, most: PAGE };
+    let found = match ledger.search(&query).await {
+        Ok(found) => found,
+        Err(error) => return look.store_failed(&error),
+    };
+    let to = |page: usize| format!("/submissions?{}", form(&[("q", &text), ("state", &search.state), ("page", &page.to_string())]));
+    let states: Vec<_> =
+        Standing::ALL.into_iter().map(|standing| context! { key => standing.as_str(), word => look.standing(standing).word }).collect();
+    let view = context! {
+        q => display_safe(&text, 200),
+        state => standing.map_or("", Standing::as_str),
+        states => states,
+        entries => Value::from(Serde(found.entries.iter().map(|entry| look.entry(entry)).collect::<Vec<_>>())),
+        total => found.total,
+        cut => found.cut,
+        number => page,
+        pages => found.total.div_ceil(PAGE).max(1),
+        before => (page > 1).then(|| to(page - 1)),
+        after => (page * PAGE < found.total).then(|| to(page + 1)),
+    };
+    look.page("submissions.html", "submissions", view)
+}
+
+/// `a=b&c=d`, escaped.
+fn form(pairs: &[(&str, &str)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty())).finish()
+}
+
+/// What is known of a job, wherever it is.
+enum Known {
+    Recorded(Box<Record>),
+    Waiting(About, Timestamp),
+    Nowhere,
+}
+
+impl App {
+    async fn known(&self, job: &str) -> Result<Known, StoreError> {
+        let parts = &self.0.parts;
+        if let Some(ledger) = &parts.ledger
+            && let Some(record) = ledger.get(job).await?
+        {
+            return Ok(Known::Recorded(Box::new(record)));
+        }
+        if let Some((about, since)) = parts.intake.as_ref().and_then(|intake| intake.waiting(job)) {
+            return Ok(Known::Waiting(about, since));
+        }
+        Ok(match parts.board.follow(job) {
+            Some((job, _)) => Known::Waiting(job.about, job.began),
+            None => Known::Nowhere,
+        })
+    }
+}
+
+async fn submission(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Path(job): Path<String>,
+) -> Response {
+    let look = Look::new(&app, visitor, &headers, format!("/submissions/{job}"));
+    let live = app.0.parts.board.follow(&job).map(|(job, _)| job).filter(|job| job.ended.is_none());
+    let (about, since, items, record) = match app.known(&job).await {
+        Err(error) => return look.store_failed(&error),
+        Ok(Known::Nowhere) => return look.not_found(),
+        Ok(Known::Waiting(about, since)) => (about, since, None, None),
+        Ok(Known::Recorded(record)) => {
+            (record.received.about.clone(), record.received.received_at, Some(record.received.submission.items.len()), Some(record))
+        }
+    };
+    let outcome = record.as_ref().and_then(|record| record.outcome.as_ref());
+    let parked = record.as_ref().and_then(|record| record.parked.as_ref()).filter(|_| outcome.is_none() && live.is_none());
+    let standing = match (outcome, parked) {
+        (Some(outcome), _) => Standing::Ended(outcome.verdict),
+        (None, Some(_)) => Standing::Parked,
+        (None, None) => Standing::UnderWay,
+    };
+    let files = outcome.map(|outcome| {
+        let objects = &outcome.objects;
+        let file = |name: &str, fr: &str, en: &str, object: &Object| {
+            context! { name => name, label => look.t(fr, en), size => look.bytes(object.size), sha256 => object.sha256.clone() }
+        };
+        let mut files = vec![
+            file("bundle.zip", "Dossier pour le vérificateur (ZIP)", "Bundle for the verifier (ZIP)", &objects.bundle),
+            file("report.json", "Rapport pour les machines (JSON)", "Report for machines (JSON)", &objects.report),
+        ];
+        files.extend(objects.seal.as_ref().map(|seal| file("seal.json", "Sceau", "Seal", seal)));
+        files.extend(objects.receipt.as_ref().map(|receipt| file("receipt.json", "Récépissé", "Receipt", receipt)));
+        files
+    });
+    let counts = outcome.map(|outcome| {
+        let order = [Verdict::Rejected, Verdict::Undetermined, Verdict::AcceptedWithWarnings, Verdict::Accepted];
+        let count = |verdict: Verdict| {
+            let n = outcome.verdicts.get(verdict.as_str()).copied().unwrap_or(0);
+            context! { n => n, badge => Value::from(Serde(look.verdict(verdict))) }
+        };
+        order.into_iter().map(count).collect::<Vec<_>>()
+    });
+    let view = context! {
+        about => Value::from(Serde(look.about(&about))),
+        since => Value::from(Serde(look.when(since))),
+        items => items,
+        badge => Value::from(Serde(look.standing(standing))),
+        live => Value::from(Serde(live.as_ref().map(|job| look.job(job)))),
+        ended => outcome.map(|outcome| Value::from(Serde(look.when(outcome.ended_at)))),
+        missing => outcome.map(|outcome| outcome.missing),
+        message => outcome.map(|outcome| look.text(&outcome.message)),
+        counts => counts,
+        files => files,
+        parked => parked.map(|parked| Value::from(Serde(look.parked(parked)))),
+        following => outcome.is_none() && parked.is_none(),
+    };
+    look.page("submission.html", "submissions", view)
+}
+
+/// The page that lies in the bundle. It is our own, and yet shown as a stranger: an origin of its own, no network, and only
+/// the script and style whose digests its own policy names.
+async fn report(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap, Path(job): Path<String>) -> Response {
+    let look = Look::new(&app, visitor, &headers, format!("/submissions/{job}"));
+    let Some(ledger) = &app.0.parts.ledger else { return look.not_found() };
+    let opened = match ledger.get(&job).await {
+        Ok(Some(Record { outcome: Some(outcome), .. })) => ledger.open(&outcome.objects.page).await,
+        Ok(_) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let opened = match opened {
+        Ok(Some(opened)) if opened.stat.size <= MAX_REPORT => opened,
+        Ok(_) => return look.not_found(),
+        Err(error) => return look.store_failed(&error),
+    };
+    let mut reader = opened.reader;
+    let mut head = Vec::new();
+    {
+        use tokio::io::AsyncReadExt as _;
+        if let Err(error) = (&mut reader).take(HEAD as u64).read_to_end(&mut head).await {
+            tracing::warn!(%error, "a bundle's page could not be read");
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
+    }
+    let policy = stranger(&String::from_utf8_lossy(&head));
+    let rest = ReaderStream::new(reader);
+    let body = Body::from_stream(stream::once(async move { Ok(bytes::Bytes::from(head)) }).chain(rest));
+    let Ok(policy) = HeaderValue::from_str(&policy) else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")), (header::CONTENT_SECURITY_POLICY, policy)], body)
+        .into_response()
+}
+
+/// The policy for a bundle's page: what its own allows, by digest, in an origin that is nobody's.
+fn stranger(head: &str) -> String {
+    let hashes = |directive: &str| {
+        let part = head.split("Content-Security-Policy").nth(1).and_then(|rest| rest.split('>').next()).unwrap_or_default();
+        let part = part.replace("&#x27;", "'").replace("&#39;", "'");
+        let values = part.split(';').find_map(|one| one.split_once(directive)).map(|(_, values)| values.to_owned()).unwrap_or_default();
+        let is_hash = |value: &&str| {
+            let inner = value.strip_prefix("'sha256-").and_then(|v| v.strip_suffix('\''));
+            inner.is_some_and(|v| v.len() == 44 && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')))
+        };
+        let hashes: Vec<_> = values.split_whitespace().filter(is_hash).map(str::to_owned).collect();
+        if hashes.is_empty() { "'none'".to_owned() } else { hashes.join(" ") }
+    };
+    format!(
+        "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src {}; script-src {}; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hashes("style-src"),
+        hashes("script-src")
+    )
+}
+
+async fn download(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Path((job, file)): Path<(String, String)>,
+) -> Response {
+    let look = Look::new(&app, visitor, &headers, format!("/submissions/{job}"));
+    let Some(ledger) = &app.0.parts.ledger else { return look.not_found() };
+    let outcome = match ledger.get(&job).await {
+        Ok(Some(Record { outcome: Some(outcome), .. })) => outcome,
+        Ok(_) => return look.not_found(),
+        Err(error) => return look.store_failed(&error),
+    };
+    let (object, media) = match file.as_str() {
+        "bundle.zip" => (Some(&outcome.objects.bundle), "application/zip"),
+        "report.json" => (Some(&outcome.objects.report), "application/json"),
+        "seal.json" => (outcome.objects.seal.as_ref(), "application/json"),
+        "receipt.json" => (outcome.objects.receipt.as_ref(), "application/json"),
+        _ => (None, ""),
+    };
+    let Some(object) = object else { return look.not_found() };
+    let opened = match ledger.open(object).await {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return look.not_found(),
+        Err(error) => return look.store_failed(&error),
+    };
+    let short: String = job.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+    let disposition = format!("attachment; filename=\"greffier-{short}-{file}\"");
+    let headers = [
+        (header::CONTENT_TYPE, media.to_owned()),
+        (header::CONTENT_DISPOSITION, disposition),
+        (header::CONTENT_LENGTH, opened.stat.size.to_string()),
+    ];
+    (headers, Body::from_stream(ReaderStream::with_capacity(opened.reader, 128 * 1024))).into_response()
+}
+
+// ----------------------------------------------------------------------------------------------------- a job, as it goes
+
+/// What a stream says, in the reader's language: the script only sets texts.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+enum Told {
+    Waiting,
+    Snapshot { job: Box<JobView> },
+    Stage { word: String },
+    Item { line: LineView, done: u64, total: u64 },
+    End,
+}
+
+/// A stream of events of one job.
+struct Follower {
+    app: App,
+    visitor: Visitor,
+    headers: HeaderMap,
+    job: String,
+    state: Following,
+    stage: &'static str,
+    ticks: u32,
+    _seat: OwnedSemaphorePermit,
+}
+
+enum Following {
+    /// Not on the board yet.
+    Begun,
+    Elsewhere,
+    Here(broadcast::Receiver<Live>),
+    Ended,
+}
+
+async fn events(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap, Path(job): Path<String>) -> Response {
+    let Ok(seat) = Arc::clone(&app.0.followers).try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")]).into_response();
+    };
+    let follower = Follower { app, visitor, headers, job, state: Following::Begun, stage: "", ticks: 0, _seat: seat };
+    let events = stream::unfold(follower, |mut follower| async move {
+        let said = follower.next().await?;
+        // Views always serialise; an event that did not would be left out.
+        let event = Event::default().json_data(&said).unwrap_or_default();
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
+}
+
+impl Follower {
+    /// Whether the vault says that it is over.
+    async fn is_over(&self) -> bool {
+        let on_board = self.app.0.parts.board.follow(&self.job).is_some_and(|(job, _)| job.ended.is_none());
+        match self.app.known(&self.job).await {
+            Ok(Known::Recorded(record)) => record.outcome.is_some() || (record.parked.is_some() && !on_board),
+            Ok(Known::Waiting(..)) => false,
+            Ok(Known::Nowhere) => true,
+            Err(_) => false,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Told> {
+        let mut stopped = self.app.0.stopped.clone();
+        loop {
+            if let Some((job, receiver)) =
+                matches!(self.state, Following::Begun | Following::Elsewhere).then(|| self.app.0.parts.board.follow(&self.job)).flatten()
+                && !matches!(job.ended, Some(End::Published { .. } | End::Parked { .. }))
+            {
+                self.state = Following::Here(receiver);
+                return Some(Told::Snapshot { job: Box::new(self.look().job(&job)) });
+            }
+            match &mut self.state {
+                Following::Ended => return None,
+                Following::Begun => {
+                    if self.is_over().await {
+                        self.state = Following::Ended;
+                        return Some(Told::End);
+                    }
+                    self.state = Following::Elsewhere;
+                    return Some(Told::Waiting);
+                }
+                Following::Elsewhere => {
+                    tokio::select! {
+                        _ = stopped.wait_for(|stopped| *stopped) => return None,
+                        () = tokio::time::sleep(Duration::from_millis(700)) => {}
+                    }
+                    if self.is_over().await {
+                        self.state = Following::Ended;
+                        return Some(Told::End);
+                    }
+                }
+                Following::Here(receiver) => {
+                    let heard = tokio::select! {
+                        _ = stopped.wait_for(|stopped| *stopped) => return None,
+                        () = tokio::time::sleep(LOOK_AGAIN) => None,
+                        heard = receiver.recv() => Some(heard),
+                    };
+                    match heard {
+                        Some(Ok(Live::Item { line, done, total })) => {
+                            return Some(Told::Item { line: self.look().item(&line), done, total });
+                        }
+                        Some(Ok(Live::End(End::Later))) => {
+                            self.state = Following::Elsewhere;
+                            return Some(Told::Waiting);
+                        }
+                        Some(Ok(Live::End(_))) => {
+                            self.state = Following::Ended;
+                            return Some(Told::End);
+                        }
+                        // Lagging behind, or begun again: everything is told anew.
+                        Some(Err(_)) => self.state = Following::Elsewhere,
+                        None => {
+                            let jobs = self.app.0.parts.state.as_ref().map(WorkerState::jobs).unwrap_or_default();
+                            let here = jobs.iter().find(|job| job.about.as_ref().is_some_and(|about| about.job == self.job));
+                            if let Some(job) = here.filter(|job| job.stage != self.stage) {
+                                self.stage = job.stage;
+                                return Some(Told::Stage { word: self.look().stage(job.stage) });
+                            }
+                            self.ticks += 1;
+                            if self.ticks.is_multiple_of(ASK_AGAIN) && self.is_over().await {
+                                self.state = Following::Ended;
+                                return Some(Told::End);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&self) -> Look<'_> {
+        Look::new(&self.app, self.visitor, &self.headers, "")
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- parked
+
+#[derive(Serialize)]
+struct ParkedView {
+    id: String,
+    about: Option<AboutView>,
+    lane: Option<String>,
+    attempt: Option<u32>,
+    code: String,
+    detail: String,
+    explanation: String,
+    undetermined: Vec<String>,
+    at: Option<When>,
+}
+
+impl Look<'_> {
+    fn parked(&self, parked: &SubmissionParked) -> ParkedView {
+        ParkedView {
+            id: parked.message_id.clone(),
+            about: parked.about.as_ref().map(|about| self.about(about)),
+            lane: None,
+            attempt: None,
+            code: line(&parked.reason.code),
+            detail: display_safe(&parked.reason.detail, 1_000),
+            explanation: self.text(&parked.explanation),
+            undetermined: parked.undetermined.iter().take(20).map(|item| line(item)).collect(),
+            at: Some(self.when(parked.parked_at)),
+        }
+    }
+
+    /// What waits in the queue, with what the vault knows of it.
+    fn parked_message(&self, waiting: &Waiting, records: &[SubmissionParked]) -> ParkedView {
+        let record = records.iter().find(|record| record.message_id == waiting.message.id);
+        let mut view = record.map_or_else(
+            || ParkedView {
+                id: waiting.message.id.clone(),
+                about: None,
+                lane: None,
+                attempt: None,
+                code: String::new(),
+                detail: String::new(),
+                explanation: String::new(),
+                undetermined: Vec::new(),
+                at: None,
+            },
+            |record| self.parked(record),
+        );
+        if let Some(reason) = waiting.reason.as_ref().filter(|_| record.is_none()) {
+            view.code = line(&reason.code);
+            view.detail = display_safe(&reason.detail, 1_000);
+        }
+        view.lane = waiting.lane.map(|lane| self.lane(lane));
+        view.attempt = Some(waiting.attempt);
+        view
+    }
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Requeued {
+    requeued: Option<usize>,
+}
+
+async fn parked(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    UrlQuery(done): UrlQuery<Requeued>,
+) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/parked");
+    let Some(queue) = &app.0.parts.queue else { return look.not_found() };
+    let waiting = match queue.peek(Place::Parked, MAX_PARKED).await {
+        Ok(waiting) => waiting,
+        Err(error) => return look.queue_failed(&error),
+    };
+    let records = match &app.0.parts.ledger {
+        // What is parked can be requeued whether or not the vault can say more of it.
+        Some(ledger) => ledger.parked().await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let view = context! {
+        parked => Value::from(Serde(waiting.iter().map(|one| look.parked_message(one, &records)).collect::<Vec<_>>())),
+        full => waiting.len() >= MAX_PARKED,
+        requeued => done.requeued,
+    };
+    look.page("parked.html", "parked", view)
+}
+
+#[derive(Debug, Deserialize)]
+struct Requeue {
+    id: Option<String>,
+    back: Option<String>,
+}
+
+async fn requeue(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Form(wanted): Form<Requeue>,
+) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/parked");
+    let Some(queue) = &app.0.parts.queue else { return look.not_found() };
+    let id = wanted.id.as_deref().filter(|id| !id.is_empty());
+    match queue.requeue(id, if id.is_some() { 1 } else { MAX_PARKED }).await {
+        Ok(requeued) => {
+            tracing::info!(requeued, id, "requeued through the console");
+            match wanted.back.as_deref().filter(|job| super::ledger::is_job(job)) {
+                Some(job) => Redirect::to(&format!("/submissions/{job}")).into_response(),
+                None => Redirect::to(&format!("/parked?requeued={requeued}")).into_response(),
+            }
+        }
+        Err(error) => look.queue_failed(&error),
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- deposit
+
+async fn deposit(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/deposit");
+    let Some(intake) = &app.0.parts.intake else { return look.not_found() };
+    let offer = intake.offer();
+    let named = |id: &str, title: &Text| context! { id => id, title => look.text(title) };
+    let demarches: Vec<_> = offer
+        .demarches
+        .iter()
+        .map(|loaded| {
+            let pipeline = &loaded.pipeline;
+            context! {
+                id => pipeline.id.clone(),
+                title => look.text(&pipeline.title),
+                chapters => pipeline.chapters.iter().map(|chapter| named(&chapter.id, &chapter.title)).collect::<Vec<_>>(),
+                profiles => pipeline.profiles.iter().filter(|p| !p.always).map(|p| named(&p.id, &p.title)).collect::<Vec<_>>(),
+            }
+        })
+        .collect();
+    let view = context! {
+        demarches => demarches,
+        max_file => offer.max_file,
+        max_files => offer.max_files,
+        max_file_words => look.bytes(offer.max_file),
+        max_deposit_words => look.bytes(offer.max_deposit),
+    };
+    look.page("deposit.html", "deposit", view)
+}
+
+impl Look<'_> {
+    /// For the script: a code, and a sentence in the reader's language.
+    fn deposit_failed(&self, error: &DepositError) -> Response {
+        let (status, fr, en) = match error {
+            DepositError::Unknown => {
+                (StatusCode::NOT_FOUND, "Ce dépôt n'existe plus : recommencez.", "This deposit is no more: begin again.")
+            }
+            DepositError::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Trop de dépôts sont en préparation : réessayez dans quelques minutes.",
+                "Too many deposits are being made: try again in a few minutes.",
+            ),
+            DepositError::Path(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "Ce chemin de fichier ne peut pas être déposé.", "This file path cannot be deposited.")
+            }
+            DepositError::TooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "Le dépôt dépasse la limite.", "The deposit is over the limit.")
+            }
+            DepositError::Empty => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "Le dépôt ne contient aucun fichier.", "There is no file in the deposit.")
+            }
+            DepositError::Malformed(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Ce qui décrit le dépôt n'est pas lisible.",
+                "What describes the deposit cannot be read.",
+            ),
+            DepositError::Io(_) => (StatusCode::BAD_REQUEST, "Un fichier n'a pas été reçu en entier.", "A file was not received whole."),
+            DepositError::Store(_) | DepositError::Queue(_) => (
+                StatusCode::BAD_GATEWAY,
+                "Le dépôt n'a pas pu être enregistré : incident technique, réessayez.",
+                "The deposit could not be recorded: a technical incident, try again.",
+            ),
+        };
+        if status.is_server_error() {
+            tracing::warn!(%error, "a deposit through the console failed");
+        }
+        // What the outside world answered is for the log.
+        let detail = match error {
+            DepositError::Store(_) | DepositError::Queue(_) | DepositError::Io(_) => String::new(),
+            told => display_safe(&told.to_string(), 500),
+        };
+        (status, Json(serde_json::json!({ "message": self.t(fr, en), "detail": detail }))).into_response()
+    }
+}
+
+async fn begin(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/deposit");
+    let Some(intake) = &app.0.parts.intake else { return look.not_found() };
+    match intake.begin().await {
+        Ok(draft) => Json(serde_json::json!({ "draft": draft })).into_response(),
+        Err(error) => look.deposit_failed(&error),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Where {
+    path: String,
+}
+
+async fn upload(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Path(draft): Path<String>,
+    UrlQuery(place): UrlQuery<Where>,
+    request: Request,
+) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/deposit");
+    let Some(intake) = &app.0.parts.intake else { return look.not_found() };
+    let body = request.into_body().into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
+    match intake.put(&draft, &place.path, body).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => look.deposit_failed(&error),
+    }
+}
+
+async fn submit(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Path(draft): Path<String>,
+    Json(said): Json<Said>,
+) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/deposit");
+    let Some(intake) = &app.0.parts.intake else { return look.not_found() };
+    match intake.submit(&draft, said).await {
+        Ok(job) => Json(serde_json::json!({ "location": format!("/submissions/{job}") })).into_response(),
+        Err(error) => look.deposit_failed(&error),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- door, words, files
+
+async fn login_page(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/login");
+    if visitor.known {
+        return Redirect::to("/").into_response();
+    }
+    look.page("login.html", "login", context! { wrong => false, wait => false })
+}
+
+#[derive(Deserialize)]
+struct Login {
+    token: String,
+}
+
+async fn login(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap, Form(shown): Form<Login>) -> Response {
+    let look = Look::new(&app, visitor, &headers, "/login");
+    if !app.0.guard.may_login(visitor.address) {
+        return look.page_as(StatusCode::TOO_MANY_REQUESTS, "login.html", "login", context! { wrong => false, wait => true });
+    }
+    match app.0.guard.login(shown.token.trim()) {
+        Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
+        None => {
+            tracing::warn!(address = %visitor.address, "a login to the console failed");
+            look.page_as(StatusCode::FORBIDDEN, "login.html", "login", context! { wrong => true, wait => false })
+        }
+    }
+}
+
+async fn logout(State(app): State<App>) -> Response {
+    match app.0.guard.logout() {
+        Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response(),
+        None => Redirect::to("/").into_response(),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    set: String,
+    to: String,
+}
+
+async fn choose_lang(UrlQuery(choice): UrlQuery<Choice>) -> Response {
+    let lang = if choice.set == "en" { "en" } else { "fr" };
+    // Only back to a page of ours.
+    let inside =
+        choice.to.starts_with('/') && !choice.to.starts_with("//") && choice.to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    let to = if inside { choice.to.as_str() } else { "/" };
+    let cookie = format!("greffier_lang={lang}; Path=/; SameSite=Lax; Max-Age=31536000");
+    ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
+}
+
+async fn asset(Path(file): Path<String>) -> Response {
+    let (text, media) = match file.as_str() {
+        "console.css" => (STYLE, "text/css; charset=utf-8"),
+        "console.js" => (SCRIPT, "text/javascript; charset=utf-8"),
+        "mark.svg" => (MARK, "image/svg+xml"),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let headers: [(HeaderName, &'static str); 2] = [(header::CONTENT_TYPE, media), (header::CACHE_CONTROL, "public, max-age=86400")];
+    (headers, text).into_response()
+}
+
+async fn nothing_here(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    Look::new(&app, visitor, &headers, "/").not_found()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundles_page_runs_only_what_its_own_policy_names() {
+        let hash = format!("'sha256-{}='", "A".repeat(43));
+        let head = format!(
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src {hash}; script-src {hash} 'unsafe-inline' https://evil.example; img-src data:\"><script>"
+        );
+        let policy = stranger(&head);
+        assert!(policy.starts_with("sandbox allow-scripts ") && !policy.contains("allow-same-origin"), "{policy}");
+        assert!(policy.contains(&format!("style-src {hash}; script-src {hash};")), "{policy}");
+        assert!(!policy.contains("unsafe-inline") && !policy.contains("evil"), "{policy}");
+        assert!(stranger("<script>alert(1)</script>").contains("script-src 'none'"));
+    }
+}

@@ -1,0 +1,5 @@
+//! Workers as processes, between real queues and stores: what they promise when all is well, and when it is not.
+
+mod harness;
+mod jobs;
+mod kills;
