@@ -635,10 +635,16 @@ async fn submission(
         files
     });
     let counts = outcome.map(|outcome| {
-        let order = [Verdict::Rejected, Verdict::Undetermined, Verdict::AcceptedWithWarnings, Verdict::Accepted];
-        let count = |verdict: Verdict| {
+        let order = [
+            (Verdict::Rejected, "rejeté", "rejected"),
+            (Verdict::Undetermined, "indéterminé", "undetermined"),
+            (Verdict::AcceptedWithWarnings, "avec réserves", "with warnings"),
+            (Verdict::Accepted, "accepté", "accepted"),
+        ];
+        let count = |(verdict, fr, en): (Verdict, &str, &str)| {
             let n = outcome.verdicts.get(verdict.as_str()).copied().unwrap_or(0);
-            context! { n => n, badge => Value::from(Serde(look.verdict(verdict))) }
+            let plural = if n > 1 && !fr.ends_with('s') { "s" } else { "" };
+            context! { n => n, key => look.verdict(verdict).key, word => look.t(&format!("{fr}{plural}"), en) }
         };
         order.into_iter().map(count).collect::<Vec<_>>()
     });

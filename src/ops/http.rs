@@ -76,7 +76,12 @@ impl Server {
         let address = door.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
         let (stopping, stopped) = watch::channel(false);
         let rules = Guard::new(config, &checked);
-        let app = Watched { metrics: parts.metrics.clone(), health: parts.health.clone(), worker: parts.state.clone(), stalled: config.stalled_seconds.max(10) };
+        let app = Watched {
+            metrics: parts.metrics.clone(),
+            health: parts.health.clone(),
+            worker: parts.state.clone(),
+            stalled: config.stalled_seconds.max(10),
+        };
         let mut router =
             Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).route("/metrics", get(metrics)).with_state(app);
         if config.console {

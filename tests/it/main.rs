@@ -9,6 +9,7 @@ mod docs;
 mod doctor;
 mod gazelle;
 mod hostile;
+mod ops;
 mod queue;
 mod sandbox;
 mod seal;
