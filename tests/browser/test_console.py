@@ -145,7 +145,13 @@ class Console(unittest.TestCase):
         field = self.css("#q")
         field.send_keys("abcdefghij <script>", Keys.ENTER)
         self.until(lambda: "q=" in self.d.current_url)
-        self.assertTrue(self.d.find_elements(By.CSS_SELECTOR, f"a[href='{path}']"))
+
+        def found():
+            # The list is looked at again after two seconds.
+            self.d.refresh()
+            return self.d.find_elements(By.CSS_SELECTOR, f"a[href='{path}']")
+
+        self.until(found)
         self.assertEqual(self.css("#q").get_attribute("value"), "abcdefghij <script>")
         self.assertEqual(self.d.find_elements(By.CSS_SELECTOR, "main script, main img"), [])
         self.go("/submissions?state=accepted&q=nobody")
