@@ -340,12 +340,16 @@ async fn the_same_message_fifty_times_at_once_is_one_outcome_told_as_one_event()
         let workers = [fleet.worker(), fleet.worker()];
         let held = async |fleet: &Fleet| {
             let depths = fleet.queue.status().await.unwrap();
-            depths.iter().filter(|d| matches!(d.place, Place::Lane(_) | Place::Retry(_))).map(|d| d.ready + d.unsettled.unwrap_or(0)).sum()
+            depths
+                .iter()
+                .filter(|d| matches!(d.place, Place::Lane(_) | Place::Retry(_)))
+                .map(|d| d.ready + d.unsettled.unwrap_or(0))
+                .sum::<u64>()
         };
         let ended = |w: &Worker| w.log().matches("job ended").count();
         fleet
             .until("all fifty are settled", Some(&workers[0]), async |fleet| {
-                workers.iter().map(ended).sum::<usize>() >= 50 && held(fleet).await == 0_u64
+                workers.iter().map(ended).sum::<usize>() >= 50 && held(fleet).await == 0
             })
             .await;
         drop(workers);
