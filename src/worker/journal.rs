@@ -96,9 +96,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = DirectoryStore::new(dir.path());
         let mut first = None;
-        for event in ["received", "begun", "delayed", "begun", "begun"] {
+        for (second, event) in (0..).zip(["received", "begun", "delayed", "begun", "begun"]) {
+            let at = Timestamp::from_second(second).unwrap();
             // What was known once is old by now, but for the second line.
-            let head = append(&store, "j", first.clone(), Timestamp::UNIX_EPOCH, event, Fields::new()).await.unwrap();
+            let head = append(&store, "j", first.clone(), at, event, Fields::new()).await.unwrap();
             first.get_or_insert(head);
         }
         let (entries, head) = read(&store, "j").await.unwrap();
