@@ -153,7 +153,7 @@ pub const REASONS: &[&str] = &[
     "JOB-FILE-SET-ASIDE",
     "JOB-MACHINE",
     "JOB-MALFORMED",
-    "JOB-OPERATOR",
+    "JOB-PARKED-BY-OPERATOR",
     "JOB-QUEUE",
     "JOB-STORE",
     "JOB-TIMEOUT",
