@@ -15,20 +15,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::copy::{self, CopyError};
 use super::records::vault_key;
 use crate::bundle;
 use crate::check::ingest::Digest;
 use crate::check::{Source, SourceError, Sources};
 use crate::model::submission::{Content, FileRef, Submission};
 use crate::model::text::chain;
-use crate::store::{self, Key, Store, StoreError};
+use crate::store::{self, Key, Opened, Store, StoreError};
 
-/// Bytes read at once.
-const CHUNK: usize = 256 * 1024;
 /// Files of one submission that are brought here at once.
 const AT_ONCE: usize = 4;
 
@@ -159,7 +156,7 @@ impl Intake {
         if opened.stat.size > self.limits.file {
             return Err(Failure::TooLarge(self.limits.file));
         }
-        let digest = self.copy(opened.reader, &path).await.map_err(|e| match e {
+        let digest = self.copy(opened, &path).await.map_err(|e| match e {
             CopyError::TooLarge(limit) => Failure::TooLarge(limit),
             CopyError::Io(e) => technical(&e),
         })?;
@@ -176,51 +173,21 @@ impl Intake {
     }
 
     /// Streams to a file on this machine, hashed and capped on the way.
-    async fn copy(&self, mut from: impl tokio::io::AsyncRead + Unpin, path: &Path) -> Result<Digest, CopyError> {
-        let mut to = std::fs::File::create_new(path)?;
-        let mut hasher = Sha256::new();
+    async fn copy(&self, opened: Opened, path: &Path) -> Result<Digest, CopyError> {
+        let to = std::fs::File::create_new(path)?;
         let mut size = 0_u64;
-        let mut chunk = vec![0_u8; CHUNK];
-        loop {
-            let mut filled = 0;
-            // Whole chunks: one hand-over to a blocking thread for each, whatever pieces the network delivers.
-            while filled < CHUNK {
-                match from.read(&mut chunk[filled..]).await? {
-                    0 => break,
-                    n => filled += n,
-                }
-            }
-            if filled == 0 {
-                break;
-            }
-            size += filled as u64;
-            let all = self.received.fetch_add(filled as u64, Ordering::Relaxed) + filled as u64;
+        let allow = |more: u64| {
+            size += more;
+            let all = self.received.fetch_add(more, Ordering::Relaxed) + more;
             if size > self.limits.file {
-                return Err(CopyError::TooLarge(self.limits.file));
+                return Err(self.limits.file);
             }
             if all > self.limits.submission {
-                return Err(CopyError::TooLarge(self.limits.submission));
+                return Err(self.limits.submission);
             }
-            (to, hasher, chunk) = tokio::task::spawn_blocking(move || {
-                use std::io::Write as _;
-                hasher.update(&chunk[..filled]);
-                to.write_all(&chunk[..filled]).map(|()| (to, hasher, chunk))
-            })
-            .await
-            .map_err(std::io::Error::other)??;
-        }
-        Ok(Digest { sha256: hex::encode(hasher.finalize()), size })
-    }
-}
-
-enum CopyError {
-    TooLarge(u64),
-    Io(std::io::Error),
-}
-
-impl From<std::io::Error> for CopyError {
-    fn from(e: std::io::Error) -> Self {
-        Self::Io(e)
+            Ok(())
+        };
+        copy::copy(opened.reader, to, opened.stat.size, allow).await
     }
 }
 

@@ -126,7 +126,7 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
     let Delivery { lane, message, attempt, redelivered, settle } = delivery;
     let in_flight = shared.metrics.job_started(lane);
     let entry = shared.state.enter(lane, &message.id);
-    let job = Job { shared: &shared, message: &message, lane, attempt, redelivered, entry: &entry };
+    let job = Job { shared: &shared, message: &message, lane, attempt, redelivered, entry: &entry, head: tokio::sync::Mutex::default() };
     let budget = Duration::from_secs(shared.config.job_seconds);
     let mut end = tokio::select! {
         biased;
@@ -207,6 +207,8 @@ struct Job<'a> {
     attempt: u32,
     redelivered: u32,
     entry: &'a state::Entry,
+    /// Where its journal ends, as far as we know: spares reading it again for every line.
+    head: tokio::sync::Mutex<Option<crate::seal::journal::Head>>,
 }
 
 impl Job<'_> {
@@ -251,12 +253,23 @@ impl Job<'_> {
             self.tell_outcome(&outcome).await?;
             return Ok(End::Duplicate);
         }
+        let mut lost = 0;
         if self.redelivered > 0 {
-            let (entries, _) = journal::read(vault.as_ref(), &about.job).await?;
-            let lost = journal::unfinished(&entries);
+            let (entries, head) = journal::read(vault.as_ref(), &about.job).await?;
+            *self.head.lock().await = Some(head);
+            lost = journal::unfinished(&entries);
             if lost > self.shared.config.max_redeliveries {
                 return Ok(self.lost(Some(about.clone()), lost));
             }
+        }
+        // Its last chance is alone, so that it is parked for what it did and not for the company it kept. Waited for before
+        // it begins: a worker that ends meanwhile does not count against it.
+        let (_alone, _beside);
+        if lost > 0 && lost == self.shared.config.max_redeliveries {
+            tracing::warn!(job = about.job, lost, "a job that was in the hands of workers that ended runs alone");
+            _alone = self.shared.company.write().await;
+        } else {
+            _beside = self.shared.company.read().await;
         }
         let received = self.receive(about, submission).await?;
         self.note(about, "begun", [("attempt", self.attempt.into())]).await?;
@@ -581,7 +594,10 @@ impl Job<'_> {
         fields: [(&str, crate::seal::journal::Field); N],
     ) -> Result<crate::seal::journal::Head, Trouble> {
         let fields: Fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(journal::append(self.shared.vault.as_ref(), &about.job, Timestamp::now(), event, fields).await?)
+        let mut head = self.head.lock().await;
+        let next = journal::append(self.shared.vault.as_ref(), &about.job, head.take(), Timestamp::now(), event, fields).await?;
+        *head = Some(next.clone());
+        Ok(next)
     }
 }
 

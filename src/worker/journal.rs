@@ -49,13 +49,24 @@ pub async fn read(vault: &dyn Store, job: &str) -> Result<(Vec<journal::Entry>, 
     Ok(journal::read_lines(&lines)?)
 }
 
-/// Appends an event; durable when this returns.
+/// Appends an event; durable when this returns. `known` is where the chain ended when it was last looked at, if it was: where
+/// somebody wrote meanwhile, it is read again.
 ///
 /// # Errors
 /// [`JobJournalError`].
-pub async fn append(vault: &dyn Store, job: &str, at: Timestamp, event: &str, fields: Fields) -> Result<Head, JobJournalError> {
+pub async fn append(
+    vault: &dyn Store,
+    job: &str,
+    mut known: Option<Head>,
+    at: Timestamp,
+    event: &str,
+    fields: Fields,
+) -> Result<Head, JobJournalError> {
     loop {
-        let (_, head) = read(vault, job).await?;
+        let head = match known.take() {
+            Some(head) => head,
+            None => read(vault, job).await?.1,
+        };
         let (line, next) = journal::line(&head, at, event, fields.clone())?;
         match vault.create(&key(job, head.entries), Content::Bytes(&line), "application/x-ndjson").await {
             Ok(_) => return Ok(next),
@@ -84,13 +95,16 @@ mod tests {
     async fn lines_chain_and_crashes_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let store = DirectoryStore::new(dir.path());
+        let mut first = None;
         for event in ["received", "begun", "delayed", "begun", "begun"] {
-            append(&store, "j", Timestamp::UNIX_EPOCH, event, Fields::new()).await.unwrap();
+            // What was known once is old by now, but for the second line.
+            let head = append(&store, "j", first.clone(), Timestamp::UNIX_EPOCH, event, Fields::new()).await.unwrap();
+            first.get_or_insert(head);
         }
         let (entries, head) = read(&store, "j").await.unwrap();
         assert_eq!((entries.len(), head.entries, unfinished(&entries)), (5, 5, 2));
-        append(&store, "j", Timestamp::UNIX_EPOCH, "parked", Fields::new()).await.unwrap();
-        append(&store, "j", Timestamp::UNIX_EPOCH, "begun", Fields::new()).await.unwrap();
+        append(&store, "j", None, Timestamp::UNIX_EPOCH, "parked", Fields::new()).await.unwrap();
+        append(&store, "j", None, Timestamp::UNIX_EPOCH, "begun", Fields::new()).await.unwrap();
         assert_eq!(unfinished(&read(&store, "j").await.unwrap().0), 1);
     }
 
@@ -102,7 +116,7 @@ mod tests {
         for n in 0..8_u32 {
             let store = std::sync::Arc::clone(&store);
             tasks.spawn(async move {
-                append(store.as_ref(), "j", Timestamp::UNIX_EPOCH, "begun", Fields::from([("n".into(), n.into())])).await.unwrap();
+                append(store.as_ref(), "j", None, Timestamp::UNIX_EPOCH, "begun", Fields::from([("n".into(), n.into())])).await.unwrap();
             });
         }
         while let Some(ended) = tasks.join_next().await {

@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod config;
+pub mod copy;
 pub mod intake;
 pub mod job;
 pub mod journal;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +90,8 @@ struct Shared {
     spool: Spool,
     metrics: Metrics,
     state: State,
+    /// Held together by jobs that run beside one another, and alone by one that is suspected of ending workers.
+    company: RwLock<()>,
 }
 
 impl Shared {
@@ -122,7 +126,8 @@ impl Worker {
         let Parts { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, longest_wait } = parts;
         metrics.set_child_slots(places.total());
         let state = State::default();
-        let shared = Shared { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, state };
+        let company = RwLock::new(());
+        let shared = Shared { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, state, company };
         Self { shared: Arc::new(shared), longest_wait }
     }
 

@@ -1,6 +1,6 @@
 //! Fleets to break: a queue, two stores, and workers that are real processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use greffier::model::event::{BUNDLE_READY, Outcome, SUBMISSION_PARKED, SUBMISSIO
 use greffier::model::message::{Envelope, Lane, SUBMISSION_REQUESTED};
 use greffier::model::submission::{Candidature, Content, FileRef, FiledUnder, Item, SCHEMA, Stage, Submission};
 use greffier::queue::config::QueueKind;
-use greffier::queue::{self, Queue, Replies};
+use greffier::queue::{self, Place, Queue, Replies};
 use greffier::store::config::{StoreConfig, StoreKind};
 use greffier::store::{self, Key, Store};
 use sha2::{Digest as _, Sha256};
@@ -107,9 +107,23 @@ impl Fleet {
 
     /// A worker process; killed when dropped.
     pub fn worker(&self) -> Worker {
+        self.started("worker")
+    }
+
+    /// `worker` or `serve`, in a process group of its own.
+    pub fn started(&self, role: &str) -> Worker {
+        use std::os::unix::process::CommandExt as _;
         let log = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
-        let child = self.command().arg("worker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().unwrap()).spawn().unwrap();
-        Worker { child, log }
+        let mut command = self.command();
+        command.arg(role).process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().unwrap());
+        Worker { child: command.spawn().unwrap(), log }
+    }
+
+    /// The same with another configuration from now on, for what is started next.
+    pub fn reconfigure(&self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.config.clone();
+        change(&mut config);
+        std::fs::write(self.config_path(), toml::to_string(&config).unwrap()).unwrap();
     }
 
     /// Puts bytes into staging; returns the key.
@@ -149,6 +163,22 @@ impl Fleet {
         }
     }
 
+    /// A submission with a text besides that takes a while to be looked at and to be copied: `size` bytes.
+    pub async fn heavy(&self, n: usize, size: usize) -> Submission {
+        let mut submission = self.submission(n).await;
+        let mut random = fastrand::Rng::with_seed(n as u64);
+        let mut text = String::with_capacity(size + 64);
+        while text.len() < size {
+            text.extend(std::iter::repeat_with(|| random.alphanumeric()).take(60));
+            text.push('\n');
+        }
+        let object = self.stage(text.as_bytes()).await;
+        let file = FileRef { object, name: "journal.txt".into(), size: Some(text.len() as u64), media_type: None, sha256: None };
+        let filed_under = FiledUnder::Preuve("APCV.01".into());
+        submission.items.push(Item { id: "APCV.01/journal.txt".into(), filed_under, content: Content::File(file) });
+        submission
+    }
+
     pub async fn send(&self, lane: Lane, message: &Envelope) {
         self.queue.enqueue(lane, message).await.unwrap();
     }
@@ -181,6 +211,17 @@ impl Fleet {
                     greffier::worker::records::read(self.vault.as_ref(), &stat.key).await.unwrap().expect("a record that is listed");
                 all.insert(stat.key.as_str().to_owned(), record);
             }
+        }
+    }
+
+    /// How many objects there are below a prefix of the vault.
+    pub async fn count(&self, prefix: &str) -> usize {
+        let (mut all, mut after) = (0, None);
+        loop {
+            let listed = self.vault.list(prefix, after.as_ref(), 1_000).await.unwrap();
+            let Some(last) = listed.last() else { return all };
+            all += listed.len();
+            after = Some(last.key.clone());
         }
     }
 
@@ -318,6 +359,12 @@ impl Worker {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// SIGKILL to the process and everything it started, and gone.
+    pub fn kill_group(&mut self) {
+        rustix::process::kill_process_group(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::KILL).unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// SIGKILL, and gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -357,4 +404,136 @@ impl Drop for Worker {
 pub fn services(action: &str, name: &str, state: &Path) {
     let status = Command::new(support::root().join("scripts/services")).args([action, name, "--state"]).arg(state).status().unwrap();
     assert!(status.success(), "scripts/services {action} {name}");
+}
+
+/// The file that `scripts/services` keeps of its servers.
+pub fn state() -> PathBuf {
+    service("GREFFIER_TEST_SERVICES").into()
+}
+
+/// Runs the test `name` again in a process of its own with servers of its own, which it may break. True in that process;
+/// false where it has been done.
+pub fn own_services(name: &str, options: &[&str]) -> bool {
+    if std::env::var_os("GREFFIER_TEST_FAULTS").is_some() {
+        return true;
+    }
+    let status = Command::new(support::root().join("scripts/services"))
+        .arg("run")
+        .args(options)
+        .arg("--")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("GREFFIER_TEST_FAULTS", "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    false
+}
+
+/// A number from the environment: the short run of the tests, unless `scripts/soak` asks for more.
+pub fn setting(variable: &str, short: usize) -> usize {
+    std::env::var(variable).ok().map_or(short, |text| text.parse().unwrap_or_else(|e| panic!("{variable}: {e}")))
+}
+
+/// What the vault says of every job: (report, digest of the bundle), by candidature.
+pub async fn outcomes(fleet: &Fleet) -> Made {
+    let records = fleet.records("outcomes/").await;
+    let one = |outcome: &serde_json::Value| {
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        (text(&outcome["candidature"]), (text(&outcome["report"]), text(&outcome["objects"]["bundle"]["sha256"])))
+    };
+    records.values().map(one).collect()
+}
+
+/// Final events that the queue holds: how many different bundles were told for each job, and how often altogether.
+pub async fn told(fleet: &Fleet) -> (BTreeMap<String, BTreeSet<String>>, usize) {
+    let mut by_job: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut all = 0;
+    for waiting in fleet.queue.peek(Place::Events, 1_000_000).await.unwrap() {
+        let Envelope { kind, body, .. } = waiting.message;
+        if kind == BUNDLE_READY || kind == SUBMISSION_REJECTED {
+            let outcome: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let job = outcome["candidature"].as_str().unwrap().to_owned();
+            by_job.entry(job).or_default().insert(outcome["objects"]["bundle"]["sha256"].as_str().unwrap().to_owned());
+            all += 1;
+        }
+    }
+    (by_job, all)
+}
+
+/// Waits until every job has an outcome, as long as there is progress.
+pub async fn all_done(fleet: &Fleet, jobs: usize, workers: &[Worker]) {
+    let mut before = 0;
+    let mut since = Instant::now();
+    loop {
+        let done = fleet.count("outcomes/").await;
+        if done == jobs {
+            return;
+        }
+        if done > before {
+            (before, since) = (done, Instant::now());
+        }
+        let logs =
+            || workers.iter().map(|w| w.log().lines().rev().take(30).collect::<Vec<_>>().join("\n")).collect::<Vec<_>>().join("\n--\n");
+        assert!(since.elapsed() < Duration::from_secs(90), "stuck at {done} of {jobs}: {}\n{}", fleet.audit(), logs());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The ledger: everything received has exactly one outcome, told at least once, and the same as where nothing was killed.
+pub async fn settle(fleet: &Fleet, reference: &Made, what: &str) {
+    let jobs = reference.len();
+    let differing: Vec<_> = outcomes(fleet).await.into_iter().filter(|(job, made)| reference.get(job) != Some(made)).collect();
+    let (told, all) = told(fleet).await;
+    let twice: Vec<_> = told.iter().filter(|(_, bundles)| bundles.len() > 1).collect();
+    let audit = fleet.audit();
+    println!(
+        "{what}: received {}, published {}, rejected {}, parked {}, missing {}, bundles differing {}, told {all} times for {} jobs, told with another digest {}",
+        audit["received"],
+        audit["published"],
+        audit["rejected"],
+        audit["parked"],
+        audit["missing"].as_array().map_or(0, Vec::len),
+        differing.len(),
+        told.len(),
+        twice.len()
+    );
+    assert!(differing.is_empty() && twice.is_empty(), "{differing:?} {twice:?}");
+    assert_eq!(told.len(), jobs, "jobs whose end was never told");
+    assert_eq!((&audit["received"], &audit["parked"], &audit["in_flight"]), (&jobs.into(), &0.into(), &0.into()), "{audit}");
+    assert_eq!(audit["missing"].as_array().map(Vec::len), Some(0), "{audit}");
+    assert_eq!(audit["broken"].as_array().map(Vec::len), Some(0), "{audit}");
+}
+
+/// What a ledger is compared with: (report, digest of the bundle), by candidature.
+pub type Made = BTreeMap<String, (String, String)>;
+
+/// What the jobs make where nothing is killed: the embedded fitting, one worker.
+pub async fn reference(jobs: usize) -> Made {
+    reference_of(async |fleet| {
+        let mut all = Vec::new();
+        for n in 0..jobs {
+            all.push(fleet.submission(n).await);
+        }
+        all
+    })
+    .await
+}
+
+/// The same for other submissions, staged in the fleet that `make` is given.
+pub async fn reference_of(make: impl AsyncFn(&Fleet) -> Vec<Submission>) -> Made {
+    let fleet = Fleet::new(Kind::Embedded, |_| ()).await;
+    let workers = [fleet.worker()];
+    let submissions = make(&fleet).await;
+    for submission in &submissions {
+        fleet.send(Lane::Submission, &envelope(submission)).await;
+    }
+    all_done(&fleet, submissions.len(), &workers).await;
+    outcomes(&fleet).await
+}
+
+pub async fn enqueue(fleet: &Fleet, jobs: usize) {
+    for n in 0..jobs {
+        fleet.send(Lane::Submission, &envelope(&fleet.submission(n).await)).await;
+    }
 }
