@@ -11,6 +11,7 @@ pub mod config;
 pub mod gazelle;
 pub mod identify;
 pub mod inspect;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod pipeline;

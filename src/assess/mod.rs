@@ -19,6 +19,7 @@ pub mod privacy;
 pub mod rounds;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -34,7 +35,7 @@ use crate::pipeline::{Loaded, ids};
 use file_rules::{Declared, FileRules};
 
 /// Bumped whenever rules may say something else of the same facts; part of every outcome's identity.
-pub const RULES_VERSION: &str = "1";
+pub const RULES_VERSION: &str = "2";
 
 /// What is known of one item once it has been looked at.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +52,10 @@ pub struct Examined {
     pub gazelle: Option<GazelleFacts>,
     /// What the antivirus said, where one is configured; what matters of it to a report is among the signals.
     pub scan: Option<Scan>,
+    /// How long that took. For those who watch; no rule reads it.
+    pub scan_took: Duration,
+    /// Whether the facts were known before. Likewise.
+    pub was_known: bool,
 }
 
 /// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.

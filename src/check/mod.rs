@@ -17,6 +17,7 @@ pub mod previews;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::task::JoinSet;
@@ -134,6 +135,19 @@ pub struct Checked {
     pub report: Report,
     /// Copies of Gazelle reports, by item id.
     pub pins: BTreeMap<String, Pin>,
+    /// How long its parts took. Not part of the report.
+    pub took: Took,
+}
+
+/// How long parts of a check took, by the clock on the wall; files and links are looked at side by side.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Took {
+    /// Until the last file was looked at.
+    pub files: Duration,
+    /// Until the last link was answered.
+    pub links: Duration,
+    /// The rules over everything.
+    pub assess: Duration,
 }
 
 impl Examiner {
@@ -180,7 +194,7 @@ impl Examiner {
 
     /// Looks at every item of `submission` and judges it.
     pub async fn check(&self, loaded: &Loaded, submission: &Submission, sources: Arc<dyn Sources>, progress: &dyn Progress) -> Checked {
-        let mut examined = self.examine_all(submission, sources, progress).await;
+        let (mut examined, mut took) = self.examine_all(submission, sources, progress).await;
         let mut pins = BTreeMap::new();
         for (id, looked) in &mut examined {
             if let Some(gazelle) = &mut looked.gazelle {
@@ -190,9 +204,11 @@ impl Examiner {
                 *gazelle = gazelle.without_bodies();
             }
         }
+        let assessing = Instant::now();
         let mut report = assess::assess(loaded, submission, &examined);
+        took.assess = assessing.elapsed();
         report.limitations.extend(self.limitations(&examined));
-        Checked { report, pins }
+        Checked { report, pins, took }
     }
 
     /// What this run could not do, for people to know.
@@ -223,7 +239,12 @@ impl Examiner {
         out
     }
 
-    async fn examine_all(&self, submission: &Submission, sources: Arc<dyn Sources>, progress: &dyn Progress) -> BTreeMap<String, Examined> {
+    async fn examine_all(
+        &self,
+        submission: &Submission,
+        sources: Arc<dyn Sources>,
+        progress: &dyn Progress,
+    ) -> (BTreeMap<String, Examined>, Took) {
         let total = submission.items.len();
         let mut running = JoinSet::new();
         for item in &submission.items {
@@ -246,29 +267,34 @@ impl Examiner {
         });
         let mut asking = self.links.as_ref().map(|l| l.start(links.collect())).unwrap_or_default();
         let mut examined = BTreeMap::new();
-        while let Some(ended) = running.join_next().await {
-            match ended {
-                Ok((id, looked)) => {
-                    progress.item_done(&id, &looked, examined.len() + 1, total);
-                    examined.insert(id, looked);
-                }
-                // The item stays without entry and is judged undetermined (`item-not-examined`).
-                Err(e) => tracing::error!(error = %e, "an examination task ended abnormally"),
-            }
-        }
-        while let Some(ended) = asking.join_next().await {
-            match ended {
-                Ok(links) => {
-                    for (id, facts) in links {
-                        let looked = Examined { gazelle: Some(facts), ..Examined::default() };
-                        progress.item_done(&id, &looked, examined.len() + 1, total);
-                        examined.insert(id, looked);
+        let (began, mut took) = (Instant::now(), Took::default());
+        let mut ended = |id: String, looked: Examined| {
+            progress.item_done(&id, &looked, examined.len() + 1, total);
+            examined.insert(id, looked);
+        };
+        loop {
+            tokio::select! {
+                Some(file) = running.join_next() => {
+                    took.files = began.elapsed();
+                    match file {
+                        Ok((id, looked)) => ended(id, looked),
+                        // The item stays without entry and is judged undetermined (`item-not-examined`).
+                        Err(e) => tracing::error!(error = %e, "an examination task ended abnormally"),
                     }
                 }
-                Err(e) => tracing::error!(error = %e, "a task that asked for links ended abnormally"),
+                Some(links) = asking.join_next() => {
+                    took.links = began.elapsed();
+                    match links {
+                        Ok(links) => links
+                            .into_iter()
+                            .for_each(|(id, facts)| ended(id, Examined { gazelle: Some(facts), ..Examined::default() })),
+                        Err(e) => tracing::error!(error = %e, "a task that asked for links ended abnormally"),
+                    }
+                }
+                else => break,
             }
         }
-        examined
+        (examined, took)
     }
 
     /// Small pictures of the items of `report`, by item id: see [`previews`].
@@ -295,7 +321,16 @@ impl Examiner {
         // Beside each other, in one place: the scan costs this machine the reading only.
         let size = digest.size;
         let (mut looked, scan) = match file.try_clone().map(Arc::new) {
-            Ok(copy) => tokio::join!(self.describe(file, digest), antivirus.scan(&copy, size)),
+            Ok(copy) => {
+                let began = Instant::now();
+                let scanning = async {
+                    let scan = antivirus.scan(&copy, size).await;
+                    (scan, began.elapsed())
+                };
+                let (mut looked, (scan, took)) = tokio::join!(self.describe(file, digest), scanning);
+                looked.scan_took = took;
+                (looked, scan)
+            }
             Err(e) => {
                 tracing::warn!(error = %e, "a file was not scanned: its descriptor cannot be duplicated");
                 (self.describe(file, digest).await, Scan::NotScanned { why: Why::Unreadable })
@@ -313,7 +348,7 @@ impl Examiner {
         if let Some(cache) = &self.cache
             && let Some(facts) = cache.get(&digest.sha256, self.sandbox.limits()).await.filter(|facts| facts.size == digest.size)
         {
-            looked.facts = Some(facts);
+            (looked.facts, looked.was_known) = (Some(facts), true);
             return looked;
         }
         let ended = self.sandbox.inspect(file).await;

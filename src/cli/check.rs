@@ -125,7 +125,7 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
         .with_renderers(renderers)
         .with_antivirus(Antivirus::new(&config.antivirus));
     let bar = Bar::new(submission.items.len() as u64, lang);
-    let Checked { mut report, pins } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
+    let Checked { mut report, pins, took: _ } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
     if let Some(previous) = &previous {
         // A verifier's words may quote a patient's number: masked like everything else that is shown.

@@ -64,12 +64,18 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
     let stop = Stop::default();
     watch_signals(stop.clone())?;
 
-    let health = Health::new(&[Condition::Queue, Condition::Staging, Condition::Vault]);
+    let mut conditions = vec![Condition::Queue, Condition::Staging, Condition::Vault];
+    let antivirus = config.antivirus.required && !config.antivirus.engines.is_empty();
+    conditions.extend(antivirus.then_some(Condition::Antivirus));
+    let health = Health::new(&conditions);
     let queue: Arc<dyn Queue> = Arc::new(ObservedQueue::new(Arc::clone(&edges.queue), metrics.queue_observer()));
     let mut background = JoinSet::new();
     background.spawn(health.clone().follow_queue(Arc::clone(&queue), metrics.clone(), LOOK_AGAIN));
     for (condition, store) in [(Condition::Staging, &edges.staging), (Condition::Vault, &edges.vault)] {
         background.spawn(health.clone().follow_store(condition, Arc::clone(store), LOOK_AGAIN * 3));
+    }
+    if antivirus {
+        background.spawn(health.clone().follow_antivirus(config.antivirus.clone(), LOOK_AGAIN * 3));
     }
     let intake: Option<Arc<dyn Intake>> = if deposits {
         let pipelines = Pipelines::load(&config.pipelines.folders)?;

@@ -263,7 +263,7 @@ impl<'a> Look<'a> {
             stage: None,
             done: job.done,
             total: job.total,
-            percent: if job.total == 0 { 0 } else { (job.done.min(job.total) * 100) / job.total },
+            percent: (job.done.min(job.total) * 100).checked_div(job.total).unwrap_or(0),
             since: self.duration(Timestamp::now().duration_since(job.began).unsigned_abs()),
             lines: job.lines.iter().map(|line| self.item(line)).collect(),
         }
@@ -290,7 +290,7 @@ impl<'a> Look<'a> {
             stage: Some(self.stage(job.stage)),
             done,
             total,
-            percent: if total == 0 { 0 } else { (done.min(total) * 100) / total },
+            percent: (done.min(total) * 100).checked_div(total).unwrap_or(0),
             since: self.duration(Timestamp::now().duration_since(job.since).unsigned_abs()),
             lines: Vec::new(),
         }
@@ -539,7 +539,8 @@ async fn submissions(
     headers: HeaderMap,
     UrlQuery(search): UrlQuery<Search>,
 ) -> Response {
-    let here = format!("/submissions?{}", form(&[("q", &search.q), ("state", &search.state), ("page", &search.page.to_string())]));
+    let number = if search.page > 1 { search.page.to_string() } else { String::new() };
+    let here = format!("/submissions?{}", form(&[("q", &search.q), ("state", &search.state), ("page", &number)]));
     let look = Look::new(&app, visitor, &headers, here);
     let Some(ledger) = &app.0.parts.ledger else { return look.not_found() };
     let page = search.page.clamp(1, 10_000);
@@ -635,10 +636,16 @@ async fn submission(
         files
     });
     let counts = outcome.map(|outcome| {
-        let order = [Verdict::Rejected, Verdict::Undetermined, Verdict::AcceptedWithWarnings, Verdict::Accepted];
-        let count = |verdict: Verdict| {
+        let order = [
+            (Verdict::Rejected, "rejeté", "rejected"),
+            (Verdict::Undetermined, "indéterminé", "undetermined"),
+            (Verdict::AcceptedWithWarnings, "avec réserves", "with warnings"),
+            (Verdict::Accepted, "accepté", "accepted"),
+        ];
+        let count = |(verdict, fr, en): (Verdict, &str, &str)| {
             let n = outcome.verdicts.get(verdict.as_str()).copied().unwrap_or(0);
-            context! { n => n, badge => Value::from(Serde(look.verdict(verdict))) }
+            let plural = if n > 1 && !fr.ends_with('s') { "s" } else { "" };
+            context! { n => n, key => look.verdict(verdict).key, word => look.t(&format!("{fr}{plural}"), en) }
         };
         order.into_iter().map(count).collect::<Vec<_>>()
     });

@@ -245,7 +245,6 @@ impl Offer {
                 }
             }
         }
-        submission.submitted_at.get_or_insert_with(|| Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string());
         if submission.items.is_empty() {
             return Err(DepositError::Empty);
         }

@@ -12,7 +12,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::metrics::Metrics;
+use crate::antivirus::AntivirusConfig;
+use crate::antivirus::clamd::Engine;
+use crate::metrics::Metrics;
 use crate::model::text::display_safe;
 use crate::queue::{Depth, Health as QueueHealth, Queue};
 use crate::store::{Key, Store};
@@ -140,6 +142,22 @@ impl Health {
                 // A queue that is gone for good tells no more changes: the clock goes on.
                 changed = health.changed() => if changed.is_err() { tokio::time::sleep(every).await },
             }
+        }
+    }
+
+    /// Asks every antivirus engine whether it answers, again and again. Ends when dropped.
+    pub async fn follow_antivirus(self, config: AntivirusConfig, every: Duration) {
+        let connect = Duration::from_millis(config.connect_timeout_ms);
+        let engines: Vec<_> = config.engines.iter().map(|address| Engine::new(address, connect, connect)).collect();
+        loop {
+            let mut holds = Ok(());
+            for engine in &engines {
+                if let Err(error) = engine.ping().await {
+                    holds = Err(format!("{}: {error}", engine.name()));
+                }
+            }
+            self.set(Condition::Antivirus, holds);
+            tokio::time::sleep(every).await;
         }
     }
 

@@ -21,7 +21,7 @@ use super::guard::{Guard, Visitor, guard};
 use super::health::{Condition, Health};
 use super::ledger::Ledger;
 use super::listen::{Door, Peer};
-use super::metrics::{Metrics, OPEN_METRICS};
+use crate::metrics::{Metrics, OPEN_METRICS};
 use crate::model::Lang;
 use crate::queue::Queue;
 use crate::worker::state::State as WorkerState;

@@ -1,4 +1,4 @@
-//! What those who run the fleet see of it: metrics, health, and the console.
+//! What those who run the fleet see of it: health, the console, and the metrics served.
 //!
 //! Goals:
 //! 1. **Looking changes nothing.** Metrics, health and console only read what worker, queue and vault say; the few things
@@ -7,7 +7,7 @@
 //! 3. **Everything shown is untrusted**: escaped, control and bidirectional characters replaced, and the page may run
 //!    nothing but the one script it came with ([`guard`]).
 //!
-//! `metrics`, `health` and `board` are what a worker writes into, and know no worker; the rest looks.
+//! `health` and `board` are told what happens; the rest looks.
 
 pub mod board;
 pub mod config;
@@ -19,4 +19,3 @@ pub mod http;
 pub mod ledger;
 mod listen;
 pub mod machine;
-pub mod metrics;

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
@@ -53,6 +54,9 @@ pub struct Intake {
     /// File names on disk by object.
     names: BTreeMap<String, String>,
     received: AtomicU64,
+    /// When the job began, and milliseconds from then to the last file that was brought.
+    began: Instant,
+    took_ms: AtomicU64,
     turns: Semaphore,
 }
 
@@ -95,7 +99,18 @@ impl Intake {
             names.entry(object).or_insert(next);
         }
         let files = names.keys().map(|object| (object.clone(), OnceCell::new())).collect();
-        Ok(Self { staging, vault, limits, folder, files, names, received: AtomicU64::new(0), turns: Semaphore::new(AT_ONCE) })
+        Ok(Self {
+            staging,
+            vault,
+            limits,
+            folder,
+            files,
+            names,
+            received: AtomicU64::new(0),
+            began: Instant::now(),
+            took_ms: AtomicU64::new(0),
+            turns: Semaphore::new(AT_ONCE),
+        })
     }
 
     /// The folder of this job: what is put there goes with it.
@@ -106,6 +121,11 @@ impl Intake {
     /// Bytes received so far.
     pub fn bytes(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
+    }
+
+    /// How long it took to bring them, by the clock on the wall.
+    pub fn took(&self) -> Duration {
+        Duration::from_millis(self.took_ms.load(Ordering::Relaxed))
     }
 
     /// Objects of staging that were brought here.
@@ -119,7 +139,9 @@ impl Intake {
         cell.get_or_init(|| async {
             // Never closed while `self` lives.
             let _turn = self.turns.acquire().await;
-            self.bring(object, self.folder.path().join(name)).await
+            let brought = self.bring(object, self.folder.path().join(name)).await;
+            self.took_ms.fetch_max(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            brought
         })
         .await
         .clone()

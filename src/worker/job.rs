@@ -27,6 +27,7 @@ use crate::check::places::Turn;
 use crate::check::{Checked, Examiner, Progress, Sources};
 use crate::gazelle::MemoryPins;
 use crate::gazelle::pin;
+use crate::metrics::{ChildDeath, JobOutcome, ScanResult, Stage};
 use crate::model::event::{
     About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, OUTCOME_SCHEMA, Object, Objects, Outcome, SUBMISSION_DELAYED, SUBMISSION_PARKED,
     SUBMISSION_RECEIVED, SUBMISSION_REJECTED, SubmissionDelayed, SubmissionParked, SubmissionReceived,
@@ -37,7 +38,6 @@ use crate::model::report::Report;
 use crate::model::submission::{Content, Submission};
 use crate::model::text::{chain, display_safe};
 use crate::model::{Lang, Severity, Text, Verdict};
-use crate::ops::metrics::{JobOutcome, ScanResult, Stage};
 use crate::pipeline::{Loaded, ids};
 use crate::queue::{Delivery, QueueError};
 use crate::seal::journal::Fields;
@@ -265,7 +265,10 @@ impl Job<'_> {
         let intake = Intake::new(Arc::clone(&self.shared.staging), Arc::clone(vault), limits, self.shared.spool.path(), submission)?;
         let intake = Arc::new(intake);
         self.entry.stage("inspect");
-        let Checked { mut report, pins } = self.check(about, submission, loaded, &intake).await?;
+        let Checked { mut report, pins, took } = self.check(about, submission, loaded, &intake).await?;
+        let watched =
+            [(Stage::Ingest, intake.took()), (Stage::Inspect, took.files), (Stage::Gazelle, took.links), (Stage::Assess, took.assess)];
+        watched.into_iter().for_each(|(stage, took)| self.shared.metrics.stage_ended(stage, took));
         self.attach_round(submission, loaded, &mut report).await?;
         self.keep_pins(&pins).await?;
 
@@ -327,7 +330,6 @@ impl Job<'_> {
     }
 
     async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
-        let started = Instant::now();
         let examiner = self.examiner(about, submission);
         let examiner = match self.shared.links.get(&loaded.pipeline.id) {
             None => examiner,
@@ -359,7 +361,6 @@ impl Job<'_> {
             }
         };
         let (checked, ()) = tokio::join!(checking, telling);
-        self.shared.metrics.stage_ended(Stage::Inspect, started.elapsed());
         Ok(checked)
     }
 
@@ -617,7 +618,7 @@ struct Telling<'a> {
     preview: Preview<'a>,
     about: &'a About,
     entry: &'a state::Entry,
-    metrics: &'a crate::ops::metrics::Metrics,
+    metrics: &'a crate::metrics::Metrics,
     sender: mpsc::UnboundedSender<ItemChecked>,
 }
 
@@ -626,6 +627,15 @@ impl Progress for Telling<'_> {
         self.entry.done(done);
         if let Some(gazelle) = &looked.gazelle {
             self.metrics.link_followed(&gazelle.outcome);
+        }
+        if let Some(facts) = &looked.facts {
+            self.metrics.facts_looked_up(looked.was_known);
+            if !looked.was_known {
+                facts.signals.iter().filter_map(|s| ChildDeath::of_code(s.code.as_str())).for_each(|death| self.metrics.child_died(death));
+            }
+        }
+        if looked.scan.is_some() {
+            self.metrics.stage_ended(Stage::Antivirus, looked.scan_took);
         }
         match &looked.scan {
             None => {}

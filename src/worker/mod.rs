@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use crate::check::Examiner;
 use crate::check::links::Links;
 use crate::check::places::Places;
+use crate::metrics::Metrics;
 use crate::model::message::Lane;
-use crate::ops::metrics::Metrics;
 use crate::queue::{Consumer, Delivery, Queue, QueueError};
 use crate::seal::SealKey;
 use crate::store::Store;
@@ -42,6 +42,9 @@ use state::State;
 
 /// Jobs that are held ready for each that runs, so that candidatures can take turns.
 const WINDOW: u16 = 4;
+
+/// How often states are counted.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// Everything a worker works with.
 pub struct Parts {
@@ -150,6 +153,7 @@ impl Worker {
             };
             running.spawn(lane.run(consumer));
         }
+        let watching = tokio::spawn(watch(Arc::clone(&self.shared)));
         stop.drain.cancelled().await;
         self.shared.state.drain();
         self.shared.metrics.set_draining(true);
@@ -160,9 +164,22 @@ impl Worker {
             give_back.cancel();
             while running.join_next().await.is_some() {}
         }
+        watching.abort();
         self.shared.queue.close().await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Counts what is a state rather than an event.
+async fn watch(shared: Arc<Shared>) {
+    loop {
+        shared.metrics.set_children(shared.places.busy());
+        let counted = Arc::clone(&shared);
+        if let Ok(bytes) = tokio::task::spawn_blocking(move || counted.spool.bytes()).await {
+            shared.metrics.set_spool(bytes);
+        }
+        tokio::time::sleep(WATCH).await;
     }
 }
 

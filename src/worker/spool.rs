@@ -34,6 +34,14 @@ impl Spool {
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
+
+    /// Bytes of the files that lie there now.
+    pub fn bytes(&self) -> u64 {
+        // Folders of jobs that end meanwhile count for nothing.
+        let files = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| e.ok()?.metadata().ok());
+        let jobs = std::fs::read_dir(self.path()).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
+        jobs.flat_map(files).map(|m| m.len()).sum()
+    }
 }
 
 /// Best effort: what cannot be swept now is swept later, and is told.

@@ -70,7 +70,7 @@ fn lines_kept_elsewhere_are_the_lines_of_the_file() {
     witnessed(&entries, &head, &heads).unwrap();
     let rewritten = Head { entries: 2, hash: heads[1].hash.clone() };
     assert!(matches!(witnessed(&entries, &head, &[rewritten]), Err(JournalError::Rewritten { line: 2, .. })));
-    let (fewer, shorter) = read_lines(&bytes[..bytes.len() / 3]).unwrap_or_else(|e| panic!("{e}"));
+    let (fewer, shorter) = read_lines(&bytes[..bytes.len() / 3]).unwrap();
     assert!(matches!(witnessed(&fewer, &shorter, &heads), Err(JournalError::Shortened { found: 1, entries: 3, .. })));
     assert!(matches!(read_lines(&bytes[..bytes.len() - 1]), Err(JournalError::Torn { line: 3, .. })));
     assert_eq!(read_lines(&[]).unwrap(), (Vec::new(), Head::empty()));

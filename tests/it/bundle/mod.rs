@@ -460,3 +460,18 @@ fn under_other_rules_no_verdict_is_said_to_be_carried_over() {
     report.round.as_mut().expect("a second round").same_rules = false;
     assert!(!said(&report));
 }
+
+#[test]
+fn the_first_picture_of_every_item_comes_before_the_second_of_any() {
+    let (report, _, previews) = candidature();
+    let one = previews.values().flatten().next().expect("a picture").bytes.clone();
+    // What follows the end of a JPEG's picture does not keep it from being one.
+    let large = Preview { bytes: [one.as_slice(), &vec![0; html::MAX_PREVIEW - one.len()]].concat(), caption: None };
+    let [first, second] = [0, 1].map(|n| report.items[n].id.clone());
+    let previews = [(first, vec![large.clone(); 8]), (second, vec![large])].into();
+    let page = html::render(&report, &html::PageOptions { previews: &previews, link_base: None }).unwrap();
+    // 1.5 MiB hold six of them: the first of both items, then four more of the first item.
+    assert_eq!(page.matches("<img ").count(), 6);
+    assert_eq!(page.matches("<summary><span class=\"l\" lang=\"fr\">Pages suivantes").count(), 1);
+    assert!(page.contains("3 aperçu(x) sur 9"));
+}

@@ -48,6 +48,8 @@ impl Fleet {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.gazelle.offline = true;
+        // Several workers on one machine.
+        config.http.listen = String::new();
         config.log.filter = "info".into();
         config.log.format = greffier::config::LogFormat::Json;
         config.queue.retry_delays_seconds = vec![1, 2];

@@ -152,6 +152,7 @@ pub const REASONS: &[&str] = &[
     "JOB-FILE-SET-ASIDE",
     "JOB-MACHINE",
     "JOB-MALFORMED",
+    "JOB-PARKED-BY-OPERATOR",
     "JOB-QUEUE",
     "JOB-STORE",
     "JOB-TIMEOUT",
@@ -454,12 +455,9 @@ impl Metrics {
         self.0.child_slots.get_or_create(&[("state", "total")]).set(count(total as u64));
     }
 
-    /// An inspection child runs until what is returned is dropped.
-    #[must_use]
-    pub fn child_started(&self) -> InFlight {
-        let gauge = self.0.child_slots.get_or_create_owned(&[("state", "busy")]);
-        gauge.inc();
-        InFlight(gauge)
+    /// Inspection children that run now.
+    pub fn set_children(&self, busy: usize) {
+        self.0.child_slots.get_or_create(&[("state", "busy")]).set(count(busy as u64));
     }
 
     /// Bytes that lie in the spool now.
