@@ -50,7 +50,7 @@ fn every_error_code_in_the_source_has_a_page_and_every_page_is_of_a_code_in_the_
     assert!(undocumented.is_empty(), "codes without an entry in src/model/errors.toml: {undocumented:?}");
     let unused: Vec<_> = documented.difference(&used).collect();
     assert!(unused.is_empty(), "entries of src/model/errors.toml that nothing raises: {unused:?}");
-    for reason in greffier::ops::metrics::REASONS.iter().filter(|r| **r != "other") {
+    for reason in greffier::metrics::REASONS.iter().filter(|r| **r != "other") {
         assert!(used.contains(*reason), "a metric counts {reason}, which nothing raises");
     }
 }

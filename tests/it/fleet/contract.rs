@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use greffier::model::event::{BUNDLE_READY, ITEM_CHECKED, SUBMISSION_PARKED, SUBMISSION_REJECTED, TYPES};
 use greffier::model::message::{Lane, SUBMISSION_REQUESTED};
+use greffier::model::submission::{Content, Submission};
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
@@ -48,10 +49,13 @@ async fn what_travels_is_what_the_contract_says() {
     let worker = fleet.worker();
     let clean = fleet.command().args(["submit", "fixtures/dossiers/lgc-clean"]).stdout(Stdio::null()).output().unwrap();
     assert_eq!(clean.status.code(), Some(0), "{}", String::from_utf8_lossy(&clean.stderr));
-    let mut mistaken = fleet.submission(3).await;
-    mistaken.submitted_at = Some("2026-01-20T09:15:00+01:00".into());
-    if let greffier::model::submission::Content::File(file) = &mut mistaken.items[0].content {
-        file.name = "attestation.pdf".into();
+    // The same with a vendor's mistakes: a picture with the wrong name, and a proof left out.
+    let record = fleet.records("received/").await.into_values().next().unwrap();
+    let mut mistaken: Submission = serde_json::from_value(record["submission"].clone()).unwrap();
+    mistaken.candidature.number = "QWHTRVBNZA".into();
+    mistaken.items.pop();
+    if let Content::File(file) = &mut mistaken.items[1].content {
+        file.name = "capture.pdf".into();
     }
     fleet.submit(Lane::Submission, &mistaken).await.outcome(&worker).await;
     fleet.submit(Lane::Replay, &honest(&fleet, 4).await).await.end(Some(&worker)).await;
