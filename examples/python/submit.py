@@ -63,14 +63,17 @@ class DirectoryStaging:
 
     def put(self, key, path, _size, _digest):
         target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
+        # Where greffier writes as well: no key leads there.
+        spool = self.root / ".spool"
+        for folder in (target.parent, spool):
+            folder.mkdir(parents=True, exist_ok=True)
         # Whole or not at all, and never over what is there.
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", suffix=".part") as copy, open(path, "rb") as file:
+        with tempfile.NamedTemporaryFile(dir=spool) as copy, open(path, "rb") as file:
             while chunk := file.read(1 << 20):
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
-            os.chmod(copy.name, 0o640)
+            os.chmod(copy.name, 0o444)
             try:
                 os.link(copy.name, target)
             except FileExistsError:

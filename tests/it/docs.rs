@@ -5,10 +5,15 @@ use std::path::Path;
 
 use greffier::cli::explain::{error_pages, pages};
 use greffier::cli::schema::SchemaName;
+use greffier::model::event::{self, ItemChecked, Outcome, SubmissionDelayed, SubmissionParked, SubmissionReceived};
+use greffier::model::message::{Lane, SUBMISSION_REQUESTED};
+use greffier::model::submission::Submission;
 use greffier::model::{errors, messages};
+use greffier::worker::records::Received;
 use regex::Regex;
+use serde_json::{Value, json};
 
-use crate::support::{greffier, root, stdout};
+use crate::support::{Contract, greffier, root, stdout};
 
 #[test]
 fn pages_of_findings_and_errors_are_current() {
@@ -72,6 +77,73 @@ fn an_error_names_its_page_and_explain_knows_both_kinds_of_code() {
     }
     let all = stdout(&greffier(&["explain"]));
     assert!(all.contains("image-truncated") && all.contains("JOB-UNDETERMINED"), "{all}");
+}
+
+#[test]
+fn the_contract_names_every_message_and_only_what_is_there() {
+    let contract = Contract::read();
+    let messages = contract.0["components"]["messages"].as_object().unwrap();
+    let named: BTreeSet<_> = messages.values().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(named, event::TYPES.into_iter().chain([SUBMISSION_REQUESTED]).collect());
+    assert_eq!(contract.0["channels"]["events"]["parameters"]["type"]["enum"], json!(event::TYPES));
+    assert_eq!(contract.0["channels"]["jobs"]["parameters"]["lane"]["enum"], json!(Lane::ALL.map(Lane::as_str)));
+
+    let mut references = BTreeSet::new();
+    collect(&contract.0, &mut references);
+    references.iter().for_each(|reference| drop(contract.resolve(reference)));
+    for entry in std::fs::read_dir(root().join("docs/examples")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        assert!(
+            name == "received.json" || references.contains(&format!("./examples/{name}")),
+            "docs/examples/{name} is an example of nothing"
+        );
+    }
+}
+
+#[test]
+fn every_example_is_what_its_schema_says_and_what_the_program_reads() {
+    let contract = Contract::read();
+    for message in contract.0["components"]["messages"].as_object().unwrap().values() {
+        let kind = message["name"].as_str().unwrap();
+        let examples = message["examples"].as_array().unwrap_or_else(|| panic!("{kind} has no example"));
+        for example in examples {
+            let body = contract.resolve(example["payload"]["$ref"].as_str().unwrap());
+            contract.validate(&message["payload"], &body, kind);
+            let read = match kind {
+                SUBMISSION_REQUESTED => again::<Submission>(&body),
+                event::SUBMISSION_RECEIVED => again::<SubmissionReceived>(&body),
+                event::ITEM_CHECKED => again::<ItemChecked>(&body),
+                event::SUBMISSION_DELAYED => again::<SubmissionDelayed>(&body),
+                event::BUNDLE_READY | event::SUBMISSION_REJECTED => again::<Outcome>(&body),
+                event::SUBMISSION_PARKED => again::<SubmissionParked>(&body),
+                other => panic!("{other}"),
+            };
+            assert_eq!(read, body, "{kind}");
+        }
+    }
+    let record = contract.resolve("./examples/received.json");
+    contract.validate(&json!({"$ref": "./schemas/received.json"}), &record, "received");
+    assert_eq!(again::<Received>(&record), record);
+    // The schemas refuse something.
+    let mut wrong = contract.resolve("./examples/bundle-ready.json");
+    wrong["verdict"] = "clean".into();
+    assert!(!jsonschema::is_valid(&contract.resolve("./schemas/outcome.json"), &wrong));
+}
+
+/// What the program reads, written again.
+fn again<T: serde::de::DeserializeOwned + serde::Serialize>(body: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(body.clone()).unwrap()).unwrap()
+}
+
+fn collect(value: &Value, references: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            references.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|v| collect(v, references));
+        }
+        Value::Array(values) => values.iter().for_each(|v| collect(v, references)),
+        _ => {}
+    }
 }
 
 #[test]
