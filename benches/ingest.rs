@@ -70,7 +70,7 @@ async fn main() {
         let file = File::create_new(&to).unwrap();
         let synced = file.try_clone().unwrap();
         let since = Instant::now();
-        let digest = copy(opened.reader, file, opened.stat.size, |_| Ok(())).await.unwrap();
+        let digest = copy(opened, file, |_| Ok(())).await.unwrap();
         told("ingest: copying and hashing", speed(since));
         assert_eq!(digest, expected);
         let since = Instant::now();

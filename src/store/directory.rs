@@ -102,8 +102,10 @@ impl Store for DirectoryStore {
         let key = key.clone();
         let opened = self.blocking(move |inner| inner.open_object(&key)).await?;
         Ok(opened.map(|(file, stat)| {
+            // Without a second descriptor the reader does alone.
+            let same = file.try_clone().ok();
             let reader = Whole { inner: tokio::fs::File::from_std(file), left: stat.size };
-            Opened { stat, reader: Box::new(reader) }
+            Opened { stat, reader: Box::new(reader), file: same }
         }))
     }
 

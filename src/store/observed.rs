@@ -92,8 +92,10 @@ impl Store for ObservedStore {
     async fn open(&self, key: &Key) -> Result<Option<Opened>, StoreError> {
         let since = Instant::now();
         let opened = self.told(Operation::Open, since, self.inner.open(key).await)?;
-        Ok(opened.map(|Opened { stat, reader }| Opened {
+        Ok(opened.map(|Opened { stat, reader, file }| Opened {
             stat,
+            // Whoever reads it instead reads a file of this machine, at its own speed.
+            file,
             reader: Box::new(ObservedReader {
                 inner: reader,
                 store: self.inner.name(),

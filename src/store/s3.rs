@@ -414,7 +414,7 @@ impl Store for S3Store {
             modified: answer.last_modified.as_ref().and_then(timestamp),
         };
         let reader = read::Reader::new(self, &stat, answer.e_tag, answer.body).into_async_read();
-        Ok(Some(Opened { stat, reader }))
+        Ok(Some(Opened { stat, reader, file: None }))
     }
 
     async fn create(&self, key: &Key, content: Content<'_>, media_type: &str) -> Result<Created, StoreError> {

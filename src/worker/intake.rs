@@ -50,7 +50,7 @@ pub struct Intake {
     files: HashMap<String, OnceCell<Result<Held, Failure>>>,
     /// File names on disk by object.
     names: BTreeMap<String, String>,
-    received: AtomicU64,
+    received: Arc<AtomicU64>,
     /// When the job began, and milliseconds from then to the last file that was brought.
     began: Instant,
     took_ms: AtomicU64,
@@ -103,7 +103,7 @@ impl Intake {
             folder,
             files,
             names,
-            received: AtomicU64::new(0),
+            received: Arc::default(),
             began: Instant::now(),
             took_ms: AtomicU64::new(0),
             turns: Semaphore::new(AT_ONCE),
@@ -175,19 +175,20 @@ impl Intake {
     /// Streams to a file on this machine, hashed and capped on the way.
     async fn copy(&self, opened: Opened, path: &Path) -> Result<Digest, CopyError> {
         let to = std::fs::File::create_new(path)?;
+        let (limits, received) = (self.limits, Arc::clone(&self.received));
         let mut size = 0_u64;
-        let allow = |more: u64| {
+        let allow = move |more: u64| {
             size += more;
-            let all = self.received.fetch_add(more, Ordering::Relaxed) + more;
-            if size > self.limits.file {
-                return Err(self.limits.file);
+            let all = received.fetch_add(more, Ordering::Relaxed) + more;
+            if size > limits.file {
+                return Err(limits.file);
             }
-            if all > self.limits.submission {
-                return Err(self.limits.submission);
+            if all > limits.submission {
+                return Err(limits.submission);
             }
             Ok(())
         };
-        copy::copy(opened.reader, to, opened.stat.size, allow).await
+        copy::copy(opened, to, allow).await
     }
 }
 

@@ -84,9 +84,7 @@ async fn the_node_that_leads_the_queue_is_killed_and_comes_back() {
 /// The server on which the lane's queue has its leader.
 fn leader(fleet: &Fleet) -> String {
     let output = Command::new(crate::support::root().join("scripts/services"))
-        .args(["ctl", "rabbit1", "--state"])
-        .arg(state())
-        .args(["--", "--quiet", "--formatter", "json", "list_queues", "name", "leader"])
+        .args(["ctl", "rabbit1", "--", "--quiet", "--formatter", "json", "list_queues", "name", "leader"])
         .output()
         .unwrap();
     let queues: Vec<serde_json::Value> =
@@ -284,7 +282,7 @@ async fn a_job_that_ends_every_worker_is_parked_and_its_neighbours_are_published
         all_done(&fleet, neighbours, std::slice::from_ref(&worker)).await;
         fleet.until("the job is parked", Some(&worker), async |f| f.records("parked/").await.len() == 1).await;
         let parked = fleet.records("parked/").await.into_values().next().unwrap();
-        assert_eq!((&parked["job"], &parked["reason"]["code"]), (&job.as_str().into(), &"JOB-WORKER-LOST".into()), "{parked}");
+        assert_eq!((&parked["about"]["job"], &parked["reason"]["code"]), (&job.as_str().into(), &"JOB-WORKER-LOST".into()), "{parked}");
         assert_eq!(begun(&fleet, &job, 0).await, 3, "begun again after it was known");
         fleet.until("it is put aside", Some(&worker), async |f| f.queue.peek(Place::Parked, 10).await.unwrap().len() == 1).await;
         drop(worker);
@@ -310,11 +308,11 @@ async fn bytes_that_changed_on_the_disk_are_never_published_as_what_they_were() 
     assert!(crate::support::codes(&item).contains(&"file-digest-differs".to_owned()), "{item}");
 
     // In the vault: what stands there under the digest is something else. Nothing is published on top of it.
-    let first = fleet.submission(2).await;
+    let first = complete(&fleet, 2).await;
     let made = fleet.submit(Lane::Submission, &first).await.outcome(&worker).await;
     let Content::File(received) = &first.items[0].content else { panic!() };
-    let sha256 = received.sha256.clone().unwrap();
-    spoil(&on_disk(&fleet.config.vault.path, records::vault_key(&sha256).as_str()));
+    let sha256 = received.object.strip_prefix("uploads/").unwrap();
+    spoil(&on_disk(&fleet.config.vault.path, records::vault_key(sha256).as_str()));
     let mut second = first.clone();
     second.revision = 2;
     let Ended::Parked(parked) = fleet.submit(Lane::Submission, &second).await.end(Some(&worker)).await else {
@@ -349,7 +347,7 @@ async fn the_same_message_fifty_times_at_once_is_one_outcome_told_as_one_event()
         let ended = |w: &Worker| w.log().matches("job ended").count();
         fleet
             .until("all fifty are settled", Some(&workers[0]), async |fleet| {
-                workers.iter().map(ended).sum::<usize>() >= 50 && held(fleet).await == 0_u64
+                workers.iter().map(ended).sum::<usize>() >= 50 && held(fleet).await == 0
             })
             .await;
         drop(workers);
@@ -469,9 +467,7 @@ async fn a_broker_over_tls_is_trusted_by_its_authority_and_trusts_our_certificat
         [["add_user", "greffier-worker", "not-used", "", ""], ["set_permissions", "greffier-worker", ".*", ".*", ".*"]].map(|a| a.to_vec())
     {
         let status = Command::new(crate::support::root().join("scripts/services"))
-            .args(["ctl", "rabbit1", "--state"])
-            .arg(state())
-            .arg("--")
+            .args(["ctl", "rabbit1", "--"])
             .args(arguments.into_iter().filter(|a| !a.is_empty()))
             .status()
             .unwrap();
