@@ -147,13 +147,12 @@ words! {
 /// Codes for which jobs are parked or tried again later; any other is counted as `other`.
 pub const REASONS: &[&str] = &[
     "JOB-BUNDLE",
-    "JOB-CONFLICT",
     "JOB-DELIVERY-LIMIT",
     "JOB-DEMARCHE-UNKNOWN",
     "JOB-FILE-SET-ASIDE",
     "JOB-MACHINE",
     "JOB-MALFORMED",
-    "JOB-OPERATOR",
+    "JOB-PARKED-BY-OPERATOR",
     "JOB-QUEUE",
     "JOB-STORE",
     "JOB-TIMEOUT",

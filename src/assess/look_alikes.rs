@@ -7,7 +7,7 @@
 //!    screens, which all look alike, are left out. What remains is for a person to compare.
 //! 3. Bounded whatever is deposited: at most [`MAX_PICTURES`] pictures are compared, each pair once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::facts::{Detail, Facts, ImageFacts};
 use crate::model::report::ItemReport;
@@ -71,17 +71,45 @@ pub fn signals(items: &[ItemReport], exigence: &dyn Fn(&FiledUnder) -> Option<St
             }
         }
     }
-    likenesses.into_iter().map(|(item, likeness)| (item, likeness.signal())).collect()
+    let crowds = crowds(&likenesses, policy.max_group);
+    let mut told = BTreeSet::new();
+    let tell = |(item, likeness): (usize, Likeness)| match crowds.get(&item) {
+        None => Some((item, likeness.signal(Signal::new("look-alike-image")))),
+        // Screens of one application share their frame: said once, of the first, and not of each.
+        Some(crowd) => told.insert(*crowd).then(|| (item, likeness.signal(Signal::new("look-alike-crowd")))),
+    };
+    likenesses.into_iter().filter_map(tell).collect()
+}
+
+/// Items that belong to a group of more than `max_group` that hang together by likeness, with the first item of that group.
+fn crowds(likenesses: &BTreeMap<usize, Likeness>, max_group: usize) -> BTreeMap<usize, usize> {
+    let mut crowds = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for first in likenesses.keys() {
+        if !seen.insert(*first) {
+            continue;
+        }
+        let (mut group, mut next) = (vec![*first], 0);
+        while let Some(item) = group.get(next).copied() {
+            next += 1;
+            let others = likenesses.get(&item).into_iter().flat_map(|l| l.others.keys());
+            group.extend(others.filter(|other| seen.insert(**other)));
+        }
+        if group.len() > max_group {
+            crowds.extend(group.into_iter().map(|item| (item, *first)));
+        }
+    }
+    crowds
 }
 
 impl Likeness {
-    fn signal(self) -> Signal {
+    fn signal(self, signal: Signal) -> Signal {
         let count = self.others.len();
         let mut shown: Vec<String> = self.others.into_values().take(NAMED).collect();
         if count > NAMED {
             shown.push("…".into());
         }
-        Signal::new("look-alike-image").at(self.place).arg("others", shown.join(", ")).arg("count", count).arg("distance", self.distance)
+        signal.at(self.place).arg("others", shown.join(", ")).arg("count", count).arg("distance", self.distance)
     }
 }
 
@@ -228,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_of_screens_is_told_once() {
+        let screens = |n: usize| -> Vec<_> {
+            (0..n).map(|n| item(&format!("INS.{n:02}.01"), "a.png", &n.to_string(), picture(HASH, 1600, 40.0))).collect()
+        };
+        let group = LookAlikePolicy::default().max_group;
+        assert_eq!(found(&screens(group)).len(), group);
+        let told = found(&screens(group + 1));
+        assert_eq!(told.len(), 1);
+        assert_eq!((told[0].0, told[0].1.code.as_str()), (0, "look-alike-crowd"));
+        assert_eq!(told[0].1.args["count"].to_string(), group.to_string());
+    }
+
+    #[test]
     fn a_malformed_hash_is_left_out() {
         let mut facts = picture(HASH, 1600, 40.0);
         if let Some(Detail::Image(image)) = &mut facts.detail {
@@ -246,7 +287,7 @@ mod tests {
                 .collect();
             for (n, _) in found(&items) {
                 let alike = |o: &usize| n % 3 != o % 3 && (hashes[n] ^ hashes[*o]).count_ones() <= 2;
-                proptest::prop_assert!((0..hashes.len()).any(|o| alike(&o)));
+                proptest::prop_assert!((0..hashes.len()).any(|o| alike(&o)), "{n}");
             }
         }
     }

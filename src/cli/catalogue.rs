@@ -114,7 +114,7 @@ fn run_import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
             }
         },
     };
-    let bytes = fs::read(&args.export).with_context(|| format!("cannot read {}", args.export.display()))?;
+    let bytes = fs::read(&args.export).with_context(|| format!("CATALOGUE-WORKBOOK: cannot read {}", args.export.display()))?;
     let name = args.export.file_name().unwrap_or_default().to_string_lossy();
     let options = Options { sheet: args.sheet.clone(), version: args.version.clone(), date: args.date.clone() };
     let (catalogue, report) = match import(&bytes, &name, &options, rules.as_ref()) {
@@ -128,7 +128,7 @@ fn run_import(args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let shown = if args.json { serde_json::to_string_pretty(&report)? } else { describe(&report, args.lang) };
     match &args.out {
         Some(out) => {
-            write_whole(out, &written).with_context(|| format!("cannot write {}", out.display()))?;
+            write_whole(out, &written).with_context(|| format!("OUTPUT-UNWRITABLE: cannot write {}", out.display()))?;
             anstream::println!("{}", shown.trim_end());
         }
         None => {

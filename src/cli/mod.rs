@@ -156,9 +156,18 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         let shown = cause.to_string().lines().map(|l| display_safe(l, 2000)).collect::<Vec<_>>().join("\n  ");
         anstream::eprintln!("{}{shown}", if n == 0 { "greffier: " } else { "  " });
     }
+    if let Some(code) = error.chain().find_map(|cause| known_code(&cause.to_string())) {
+        anstream::eprintln!("  → greffier explain {code}");
+    }
     // Nobody has to change anything but to try again.
     let passes = error.chain().any(|c| c.downcast_ref::<crate::queue::QueueError>().is_some_and(crate::queue::QueueError::is_transient));
     ExitCode::from(if passes { EXIT_UNDETERMINED } else { EXIT_USAGE })
+}
+
+/// The first code in an error that has a help page.
+fn known_code(said: &str) -> Option<&'static str> {
+    let mut words = said.split_whitespace().filter_map(|word| word.strip_suffix(':'));
+    words.find_map(|word| crate::model::errors::all().get_key_value(word).map(|(code, _)| code.as_str()))
 }
 
 fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {

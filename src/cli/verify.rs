@@ -112,7 +112,7 @@ fn check_seal(path: &Path, keys: &KeySet, report: &VerifyReport) -> anyhow::Resu
     let jws = match seal::read_file(path, seal::MAX_SEAL) {
         Ok(jws) => jws,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return refused("SEAL-MISSING", format!("there is no {}", path.display())),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+        Err(e) => return Err(e).with_context(|| format!("VERIFY-UNREADABLE: cannot read {}", path.display())),
     };
     let verified = match seal::verify(digest, jws.trim_end(), keys) {
         Ok(verified) => verified,
@@ -128,7 +128,7 @@ fn check_seal(path: &Path, keys: &KeySet, report: &VerifyReport) -> anyhow::Resu
 /// Also gives the journal's head that the receipt carries, where its signature holds.
 fn check_receipt(path: &Path, keys: &KeySet, bundle: Option<&VerifyReport>) -> anyhow::Result<(ReceiptState, Option<Head>)> {
     let refused = |code: &str, reason: String| ReceiptState::Refused { code: code.into(), reason };
-    let jws = seal::read_file(path, MAX_RECEIPT).with_context(|| format!("cannot read {}", path.display()))?;
+    let jws = seal::read_file(path, MAX_RECEIPT).with_context(|| format!("VERIFY-UNREADABLE: cannot read {}", path.display()))?;
     let verified = match receipt::verify(jws.trim_end(), keys) {
         Ok(verified) => verified,
         Err(e) => return Ok((refused(e.code(), e.to_string()), None)),
@@ -167,8 +167,8 @@ fn check_timestamp(named: Option<&Path>, bundle: &Path, seal: &Path) -> anyhow::
     };
     let read = |path: &Path, max: usize| -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let open = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        open.take(max as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+        let open = std::fs::File::open(path).with_context(|| format!("VERIFY-UNREADABLE: cannot read {}", path.display()))?;
+        open.take(max as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("VERIFY-UNREADABLE: cannot read {}", path.display()))?;
         Ok(bytes)
     };
     Ok(Some(match timestamp::check(&read(path, timestamp::MAX_ANSWER)?, &read(seal, seal::MAX_SEAL)?) {
@@ -184,8 +184,8 @@ fn check_timestamp(named: Option<&Path>, bundle: &Path, seal: &Path) -> anyhow::
 pub fn run(args: &VerifyArgs, lang: Lang) -> anyhow::Result<ExitCode> {
     let report = match &args.bundle {
         Some(bundle) => Some(verify(bundle).with_context(|| match lang {
-            Lang::Fr => format!("impossible d'ouvrir {}", bundle.display()),
-            Lang::En => format!("cannot open {}", bundle.display()),
+            Lang::Fr => format!("VERIFY-UNREADABLE: impossible d'ouvrir {}", bundle.display()),
+            Lang::En => format!("VERIFY-UNREADABLE: cannot open {}", bundle.display()),
         })?),
         None => None,
     };

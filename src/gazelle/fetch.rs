@@ -48,13 +48,13 @@ const JSON: &str = "application/json";
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// A setting.
-    #[error("{0}")]
+    #[error("GAZELLE-SETTINGS: {0}")]
     Config(String),
     /// `extra_ca_file`.
-    #[error("gazelle.extra_ca_file: {0}")]
+    #[error("GAZELLE-CA: gazelle.extra_ca_file: {0}")]
     ExtraCa(String),
     /// The HTTP or TLS stack.
-    #[error("cannot set up HTTPS: {0}")]
+    #[error("GAZELLE-HTTPS: cannot set up HTTPS: {0}")]
     Http(String),
 }
 

@@ -14,6 +14,9 @@ use super::text::Text;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorPage {
+    /// Other codes of which the same holds, word for word.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// One line: what happened.
     pub summary: Text,
     /// What to do about it.
@@ -23,7 +26,15 @@ pub struct ErrorPage {
 /// The registry, parsed once; a test parses it, so a failure here is a build that was never tested.
 pub fn all() -> &'static BTreeMap<String, ErrorPage> {
     static ALL: OnceLock<BTreeMap<String, ErrorPage>> = OnceLock::new();
-    ALL.get_or_init(|| toml::from_str(include_str!("errors.toml")).unwrap_or_else(|e| panic!("embedded errors.toml is malformed: {e}")))
+    ALL.get_or_init(|| {
+        let mut all: BTreeMap<String, ErrorPage> =
+            toml::from_str(include_str!("errors.toml")).unwrap_or_else(|e| panic!("embedded errors.toml is malformed: {e}"));
+        let others: Vec<_> = all.values().flat_map(|page| page.also.iter().map(|code| (code.clone(), page.clone()))).collect();
+        for (code, page) in others {
+            assert!(all.insert(code.clone(), page).is_none(), "embedded errors.toml has {code} twice");
+        }
+        all
+    })
 }
 
 /// The page of `code`.

@@ -1,4 +1,5 @@
-//! What a worker tells: the bodies of events. `docs/asyncapi.yaml` is the contract, `greffier schema event` the schema.
+//! What a worker tells: the bodies of events. `docs/asyncapi.yaml` is the contract; `greffier schema` gives the schema of
+//! each body.
 //!
 //! Ids of events are derived from the job: what is announced twice carries the same id twice. Progress
 //! ([`ItemChecked`], [`SubmissionDelayed`]) is told once and may be lost with a worker; how a job ended is told until it is confirmed.

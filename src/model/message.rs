@@ -110,7 +110,7 @@ impl Envelope {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParkReason {
-    /// `JOB-MALFORMED`, `JOB-RETRIES-EXHAUSTED`…
+    /// `JOB-MALFORMED`, `JOB-UNDETERMINED`…: `docs/errors/` has a page for each.
     pub code: String,
     /// One line, English; no secret, no document text.
     pub detail: String,

@@ -75,11 +75,14 @@ pub struct LookAlikePolicy {
     pub max_aspect_percent: f32,
     /// Largest difference of the standard deviations of luma.
     pub max_deviation_difference: f32,
+    /// Most items in a group that hangs together by likeness and is still told picture by picture: a larger one is told
+    /// once, since screens of one application share their frame.
+    pub max_group: usize,
 }
 
 impl Default for LookAlikePolicy {
     fn default() -> Self {
-        Self { max_distance: 2, min_luma_deviation: 8.0, max_aspect_percent: 2.0, max_deviation_difference: 1.5 }
+        Self { max_distance: 2, min_luma_deviation: 8.0, max_aspect_percent: 2.0, max_deviation_difference: 1.5, max_group: 4 }
     }
 }
 

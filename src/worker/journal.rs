@@ -8,8 +8,8 @@ use super::records::read_bytes;
 use crate::seal::journal::{self, Fields, Head, JournalError, MAX_LINE};
 use crate::store::{Content, Key, Store, StoreError};
 
-/// Lines of one job that are read: far more than retries and operators make.
-const MAX_LINES: usize = 10_000;
+/// Bytes of one job's journal that are read: far more than retries and operators make.
+const MAX_JOURNAL: usize = 64 * 1024 * 1024;
 
 /// Why the journal could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum JobJournalError {
     /// The lines.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Nobody's work makes a journal that long.
+    #[error("the journal of job {0} has more than {MAX_JOURNAL} bytes")]
+    TooLong(String),
 }
 
 fn prefix(job: &str) -> String {
@@ -38,15 +41,17 @@ fn key(job: &str, seq: u64) -> Key {
 pub async fn read(vault: &dyn Store, job: &str) -> Result<(Vec<journal::Entry>, Head), JobJournalError> {
     let mut lines = Vec::new();
     let mut after = None;
-    while lines.len() < MAX_LINES * MAX_LINE {
+    loop {
         let listed = vault.list(&prefix(job), after.as_ref(), 500).await?;
-        let Some(last) = listed.last() else { break };
+        let Some(last) = listed.last() else { return Ok(journal::read_lines(&lines)?) };
         after = Some(last.key.clone());
         for stat in &listed {
             lines.extend(read_bytes(vault, &stat.key, MAX_LINE as u64).await?.unwrap_or_default());
+            if lines.len() > MAX_JOURNAL {
+                return Err(JobJournalError::TooLong(job.to_owned()));
+            }
         }
     }
-    Ok(journal::read_lines(&lines)?)
 }
 
 /// Appends an event; durable when this returns. `known` is where the chain ended when it was last looked at, if it was: where
@@ -69,6 +74,7 @@ pub async fn append(
         };
         let (line, next) = journal::line(&head, at, event, fields.clone())?;
         match vault.create(&key(job, head.entries), Content::Bytes(&line), "application/x-ndjson").await {
+            // The very same line is ours: no other worker writes it at the same nanosecond, and an answer may be lost.
             Ok(_) => return Ok(next),
             Err(StoreError::Conflict { .. }) => {}
             Err(e) => return Err(e.into()),

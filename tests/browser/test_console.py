@@ -21,6 +21,7 @@ from pathlib import Path
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.ui import WebDriverWait
 
 from test_index import CONTRAST, browser
@@ -82,7 +83,9 @@ class Console(unittest.TestCase):
         return self.css("body").text
 
     def until(self, condition, seconds=60):
-        return WebDriverWait(self.d, seconds, poll_frequency=0.1).until(lambda _: condition())
+        # What is looked at may be replaced meanwhile by the page that comes.
+        wait = WebDriverWait(self.d, seconds, poll_frequency=0.1, ignored_exceptions=[StaleElementReferenceException])
+        return wait.until(lambda _: condition())
 
     def size(self, width, height, dark=False):
         self.d.execute_cdp_cmd(

@@ -47,3 +47,47 @@ pub fn inspect(paths: &[&Path]) -> Vec<serde_json::Value> {
 pub fn codes(item: &serde_json::Value) -> Vec<String> {
     item["findings"].as_array().into_iter().flatten().map(|f| f["code"].as_str().unwrap_or_default().to_owned()).collect()
 }
+
+/// The Python that `scripts/test` prepares, with what tests and examples import.
+pub fn python() -> PathBuf {
+    let named = std::env::var_os("GREFFIER_TEST_PYTHON");
+    PathBuf::from(named.expect("GREFFIER_TEST_PYTHON is not set: run ./scripts/test, which prepares what tests need"))
+}
+
+/// `docs/asyncapi.yaml`, read by somebody else's YAML.
+pub struct Contract(pub serde_json::Value);
+
+impl Contract {
+    pub fn read() -> Self {
+        let code = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1], encoding='utf-8')), sys.stdout)";
+        let output = Command::new(python()).args(["-c", code]).arg(root().join("docs/asyncapi.yaml")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    /// The message of a type.
+    pub fn message(&self, kind: &str) -> &serde_json::Value {
+        let messages = self.0["components"]["messages"].as_object().unwrap();
+        messages.values().find(|m| m["name"] == kind).unwrap_or_else(|| panic!("no message `{kind}`"))
+    }
+
+    /// What a reference leads to: a place in the contract, or a file beside it.
+    pub fn resolve(&self, reference: &str) -> serde_json::Value {
+        match reference.strip_prefix('#') {
+            Some(pointer) => self.0.pointer(pointer).unwrap_or_else(|| panic!("{reference} leads nowhere")).clone(),
+            None => {
+                let path = root().join("docs").join(reference);
+                let text = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+                serde_json::from_slice(&text).unwrap()
+            }
+        }
+    }
+
+    /// Compares with a schema, or with one that is referred to.
+    pub fn validate(&self, schema: &serde_json::Value, instance: &serde_json::Value, what: &str) {
+        let schema = schema["$ref"].as_str().map_or_else(|| schema.clone(), |reference| self.resolve(reference));
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let errors: Vec<_> = validator.iter_errors(instance).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{what} is not as its schema says: {errors:#?}\n{instance:#}");
+    }
+}

@@ -177,7 +177,7 @@ async fn what_stays_undetermined_is_tried_again_then_parked_and_requeued_by_comm
 }
 
 /// A submission with nothing wrong but a link that cannot be asked, as the fleet is offline.
-async fn honest(fleet: &Fleet, n: usize) -> greffier::model::submission::Submission {
+pub(super) async fn honest(fleet: &Fleet, n: usize) -> greffier::model::submission::Submission {
     let loaded = greffier::pipeline::load(&crate::support::root().join("pipelines/lgc-vague-2.toml")).unwrap();
     let mut submission = fleet.submission(n).await;
     submission.items.clear();

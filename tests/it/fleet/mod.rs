@@ -1,5 +1,7 @@
 //! Workers as processes, between real queues and stores: what they promise when all is well, and when it is not.
 
+mod client;
+mod contract;
 mod faults;
 mod harness;
 mod jobs;
