@@ -22,6 +22,16 @@ pub enum JobJournalError {
     Journal(#[from] JournalError),
 }
 
+impl JobJournalError {
+    /// Whether the same call may succeed later, without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(e) => e.is_transient(),
+            Self::Journal(_) => false,
+        }
+    }
+}
+
 fn prefix(job: &str) -> String {
     format!("journal/{job}/")
 }
