@@ -93,7 +93,7 @@ fn show(audit: &audit::Audit, lang: Lang) -> anyhow::Result<()> {
         render::print_line(&format!("✘ {job} {words}"))?;
     }
     for (job, key) in &audit.broken {
-        let words = if lang == Lang::Fr { "objet absent du coffre" } else { "object not in the vault" };
+        let words = if lang == Lang::Fr { "absent du coffre, ou endommagé" } else { "not in the vault, or damaged" };
         render::print_line(&format!("✘ {job} {words}: {}", display_safe(key, 200)))?;
     }
     if !audit.queue_tells_unsettled && audit.in_flight > 0 {

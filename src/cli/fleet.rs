@@ -74,10 +74,13 @@ impl Edges {
     }
 }
 
-/// On one machine, nothing need be prepared: a folder that is not there yet is made, and said.
+/// On one machine, nothing need be prepared: a folder that is not there yet is made, and said. It is its owner's only, like
+/// the file of the queue: deposits name people.
 fn make_folder(store: &StoreConfig) -> anyhow::Result<()> {
     if store.kind == StoreKind::Directory && !store.path.exists() {
-        std::fs::create_dir_all(&store.path).with_context(|| format!("STORE-UNAVAILABLE: {} cannot be made", store.path.display()))?;
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&store.path);
+        made.with_context(|| format!("STORE-UNAVAILABLE: {} cannot be made", store.path.display()))?;
         tracing::info!(folder = %store.path.display(), "made the folder of a store");
     }
     Ok(())
@@ -128,8 +131,7 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
         let asks = Links::new(config.gazelle.clone(), loaded.pipeline.gazelle.clone(), Arc::new(NoPins))?;
         links.insert(loaded.pipeline.id.clone(), asks);
     }
-    let root = spool_root(config, vault.as_ref());
-    let spool = Spool::open(&root).with_context(|| format!("SPOOL-UNWRITABLE: {} cannot be used for files of jobs", root.display()))?;
+    let spool = spool(config, vault.as_ref())?;
     let longest_wait = match config.queue.kind {
         // Leases are renewed as long as this process lives.
         QueueKind::Embedded => Duration::from_secs(3600),
@@ -169,6 +171,15 @@ pub fn spool_root(config: &Config, vault: &dyn Store) -> PathBuf {
         return config.worker.spool.clone();
     }
     vault.spool().unwrap_or_else(|| std::env::temp_dir().join("greffier-spool"))
+}
+
+/// A folder of this process below [`spool_root`]; what dead ones left there is swept.
+///
+/// # Errors
+/// It cannot be made.
+pub fn spool(config: &Config, vault: &dyn Store) -> anyhow::Result<Spool> {
+    let root = spool_root(config, vault);
+    Spool::open(&root).with_context(|| format!("SPOOL-UNWRITABLE: {} cannot be used for files of jobs", root.display()))
 }
 
 /// Refuses to work with what is not as it must be.

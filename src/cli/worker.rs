@@ -77,12 +77,14 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
     if antivirus {
         background.spawn(health.clone().follow_antivirus(config.antivirus.clone(), LOOK_AGAIN * 3));
     }
-    let intake: Option<Arc<dyn Intake>> = if deposits {
+    // What a killed process left of drafts is swept by the next one.
+    let drafts = if deposits { Some(fleet::spool(config, edges.vault.as_ref())?) } else { None };
+    let intake: Option<Arc<dyn Intake>> = if let Some(drafts) = &drafts {
         let pipelines = Pipelines::load(&config.pipelines.folders)?;
         let mut demarches: Vec<_> = pipelines.all().cloned().collect();
         demarches.sort_by_key(|loaded| loaded.pipeline.id != config.pipelines.default);
-        let folder = fleet::spool_root(config, edges.vault.as_ref()).join("drafts");
-        let intake = SpoolIntake::new(folder, Arc::clone(&edges.staging), Arc::clone(&queue), demarches, &config.http);
+        let intake =
+            SpoolIntake::new(drafts.path().join("drafts"), Arc::clone(&edges.staging), Arc::clone(&queue), demarches, &config.http);
         Some(Arc::new(intake.context("SPOOL-UNWRITABLE: the folder for deposits cannot be made")?))
     } else {
         None

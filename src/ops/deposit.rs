@@ -399,6 +399,8 @@ impl SpoolIntake {
         envelope.time = Some(Timestamp::now());
         envelope.candidature = Some(submission.candidature.number.clone()).filter(|number| !number.is_empty());
         envelope.reply_to.clone_from(&self.reply_to);
+        self.queue.enqueue(Lane::Interactive, &envelope).await?;
+        // Only now: what is not in the queue waits for nothing.
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             while waiting.len() >= MAX_WAITING {
@@ -407,7 +409,6 @@ impl SpoolIntake {
             }
             waiting.insert(job.clone(), (about(&job, &submission), Timestamp::now()));
         }
-        self.queue.enqueue(Lane::Interactive, &envelope).await?;
         tracing::info!(job, items = submission.items.len(), "deposited through the console");
         Ok(job)
     }

@@ -287,7 +287,7 @@ impl Buckets {
 }
 
 /// One household has one IPv4 address, or 2^64 IPv6 addresses.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -72,7 +72,7 @@ impl Server {
     pub async fn bind(config: &HttpConfig, parts: Parts) -> Result<Option<Self>, HttpError> {
         use axum::serve::Listener as _;
         let Some(checked) = config.resolve()? else { return Ok(None) };
-        let door = Door::open(&checked, config.max_connections).await?;
+        let door = Door::open(&checked, config.max_connections, config.behind_tls || config.trust_forwarded_for).await?;
         let address = door.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
         let (stopping, stopped) = watch::channel(false);
         let rules = Guard::new(config, &checked);

@@ -41,6 +41,9 @@ const CHUNK: usize = 256 * 1024;
 /// Age from which what lies below `.spool` belongs to nobody: longer than any job.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
+/// A folder below `.spool` with a file of this name has an owner, and is not swept by age.
+pub const LOCK: &str = ".lock";
+
 /// Deepest folder below `.spool` that is swept.
 const SWEEP_DEPTH: usize = 16;
 
@@ -549,6 +552,10 @@ fn sweep(root: &OwnedFd, base: &Path, before: SystemTime, depth: usize) -> Resul
         let stale = modified(&raw).is_some_and(|m| m < before);
         if FileType::from_raw_mode(raw.st_mode) == FileType::Directory {
             let Ok(name) = name.to_str() else { continue };
+            // Of a process that lives, however long nothing was written there, or of one whose next of kin goes by its lock.
+            if rustix::fs::statat(&folder, Path::new(name).join(LOCK), AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                continue;
+            }
             if depth < SWEEP_DEPTH {
                 removed += sweep(root, &base.join(name), before, depth + 1)?;
             }
@@ -670,5 +677,27 @@ impl AsyncRead for Whole {
         }
         self.left = self.left.saturating_sub(read);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_an_owner_is_not_swept_by_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::new(dir.path());
+        let spool = store.spool().unwrap();
+        let old = SystemTime::now() - STALE * 2;
+        for (name, file) in [("owned", LOCK), ("left", "0")] {
+            let folder = spool.join(name);
+            std::fs::create_dir(&folder).unwrap();
+            File::create(folder.join(file)).unwrap().set_modified(old).unwrap();
+            File::open(&folder).unwrap().set_modified(old).unwrap();
+        }
+        assert_eq!(store.blocking(Inner::sweep).await.unwrap(), 1);
+        assert!(spool.join("owned").join(LOCK).exists());
+        assert!(!spool.join("left").join("0").exists());
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::records::{OUTCOMES, PARKED, RECEIVED, Received, job_key, read};
 use crate::model::Verdict;
-use crate::model::event::{About, Outcome, SubmissionParked};
+use crate::model::event::{About, Outcome};
 use crate::queue::{Depth, Place, Queue, QueueError};
 use crate::store::{Key, Store, StoreError};
 
@@ -52,7 +52,7 @@ pub struct Audit {
     pub missing: Vec<Missing>,
     /// Outcomes of jobs that were never recorded as received: records were removed.
     pub orphans: Vec<String>,
-    /// Outcomes whose objects are not in the vault: (job, key).
+    /// Objects of outcomes that are not in the vault or have another size, and records that cannot be read: (job, key).
     pub broken: Vec<(String, String)>,
 }
 
@@ -107,7 +107,16 @@ pub async fn audit(vault: &dyn Store, queue: &dyn Queue) -> Result<Audit, AuditE
     }
     let mut open = Vec::new();
     for job in &received {
-        if let Some(outcome) = read::<Outcome>(vault, &job_key(OUTCOMES, job)).await? {
+        // A record that cannot be read is named, and the others are counted all the same.
+        let key = job_key(OUTCOMES, job);
+        let outcome = match read::<Outcome>(vault, &key).await {
+            Err(StoreError::Corrupt { .. }) => {
+                audit.broken.push((job.clone(), key.as_str().to_owned()));
+                continue;
+            }
+            read => read?,
+        };
+        if let Some(outcome) = outcome {
             match outcome.verdict {
                 Verdict::Rejected => audit.rejected += 1,
                 Verdict::Undetermined => audit.undetermined += 1,
@@ -124,10 +133,14 @@ pub async fn audit(vault: &dyn Store, queue: &dyn Queue) -> Result<Audit, AuditE
                     audit.broken.push((job.clone(), object.key.clone()));
                 }
             }
-        } else if read::<SubmissionParked>(vault, &job_key(PARKED, job)).await?.is_some() {
+        } else if vault.stat(&job_key(PARKED, job)).await?.is_some() {
             audit.parked += 1;
-        } else if let Some(record) = read::<Received>(vault, &job_key(RECEIVED, job)).await? {
-            open.push(Missing { about: record.about, received_at: record.received_at });
+        } else {
+            let key = job_key(RECEIVED, job);
+            match read::<Received>(vault, &key).await {
+                Err(StoreError::Corrupt { .. }) => audit.broken.push((job.clone(), key.as_str().to_owned())),
+                read => open.extend(read?.map(|record| Missing { about: record.about, received_at: record.received_at })),
+            }
         }
     }
     // Twice, and the larger counts: a job that moves from a retry delay to its lane in between is in neither.

@@ -65,6 +65,9 @@ pub const MACHINE: &str = "JOB-MACHINE";
 /// How many times more a job is handed out than begun, at most: it may have waited in a window each time.
 const WAITED: u32 = 4;
 
+/// How long a job that could be neither published nor parked stays in hand before it is put back.
+const PUT_BACK: Duration = Duration::from_secs(10);
+
 /// Largest earlier report that is read, bytes.
 const MAX_REPORT: u64 = 256 * 1024 * 1024;
 
@@ -173,6 +176,11 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
                 // Not parked without anybody being told: it comes again, and is parked then.
                 Err(e) => {
                     tracing::error!(error = chain(&e), "a parked job could not be told; it is put back");
+                    // It comes again at once, and what failed most likely still does: not in a circle without a pause.
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(PUT_BACK) => {}
+                    }
                     settle.release().await
                 }
             }
@@ -250,6 +258,11 @@ impl Job<'_> {
     async fn work(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>) -> Result<End, Trouble> {
         let vault = &self.shared.vault;
         if let Some(outcome) = records::outcome(vault.as_ref(), &about.job).await? {
+            // Whoever wrote it may have died right after: what follows an outcome is made up for.
+            if let Some(key) = round_key(submission, self.lane, about.revision) {
+                records::first(vault.as_ref(), &key, round_of(&outcome)).await?;
+            }
+            self.unpark(about).await;
             self.tell_outcome(&outcome).await?;
             return Ok(End::Duplicate);
         }
@@ -294,9 +307,10 @@ impl Job<'_> {
             self.note(about, "published", [("report", outcome.report.as_str().into()), ("verdict", outcome.verdict.as_str().into())])
                 .await?;
         }
-        let round = Round { job: about.job.clone(), report: outcome.objects.report.key.clone(), revision: about.revision };
-        records::replace(vault.as_ref(), &round_key(submission, about.revision), &round).await?;
-        vault.remove(&job_key(PARKED, &about.job)).await?;
+        if let Some(key) = round_key(submission, self.lane, about.revision) {
+            records::replace(vault.as_ref(), &key, &round_of(&outcome)).await?;
+        }
+        self.unpark(about).await;
         self.tell_outcome(&outcome).await?;
         if self.shared.config.staging == StagingPolicy::Remove {
             for key in intake.brought() {
@@ -307,6 +321,14 @@ impl Job<'_> {
             }
         }
         Ok(End::Published)
+    }
+
+    /// It has an outcome: that it was parked is over. Vaults from which nobody may remove anything are good vaults: the outcome
+    /// is told whether or not the record goes.
+    async fn unpark(&self, about: &About) {
+        if let Err(e) = self.shared.vault.remove(&job_key(PARKED, &about.job)).await {
+            tracing::warn!(error = chain(&e), job = about.job, "that a job was parked could not be removed");
+        }
     }
 
     /// Writes down that the job exists, before anything else, and tells it.
@@ -404,7 +426,8 @@ impl Job<'_> {
     async fn attach_round(&self, submission: &Submission, loaded: &Loaded, report: &mut Report) -> Result<(), Trouble> {
         let vault = self.shared.vault.as_ref();
         let Some(before) = submission.revision.checked_sub(1).filter(|r| *r > 0) else { return Ok(()) };
-        let Some(round) = records::read::<Round>(vault, &round_key(submission, before)).await? else { return Ok(()) };
+        let Some(key) = round_key(submission, self.lane, before) else { return Ok(()) };
+        let Some(round) = records::read::<Round>(vault, &key).await? else { return Ok(()) };
         let Ok(key) = round.report.parse::<Key>() else { return Ok(()) };
         let Some(bytes) = records::read_bytes(vault, &key, MAX_REPORT).await? else { return Ok(()) };
         let previous: Report = match serde_json::from_slice(&bytes) {
@@ -556,7 +579,13 @@ impl Job<'_> {
         };
         records::replace(self.shared.vault.as_ref(), &job_key(PARKED, &subject), &record).await?;
         if let Some(about) = &about {
-            self.note(about, "parked", [("code", parking.reason.code.as_str().into())]).await?;
+            match self.note(about, "parked", [("code", parking.reason.code.as_str().into())]).await {
+                // A journal that is broken stays so: it must not keep the job from being parked, where somebody looks.
+                Err(Trouble::Journal(e)) if !e.is_transient() => {
+                    tracing::error!(error = chain(&e), job = about.job, "that a job is parked could not be noted in its journal");
+                }
+                noted => drop(noted?),
+            }
         }
         self.tell(SUBMISSION_PARKED, &subject, &format!("{}", record.parked_at), &record).await
     }
@@ -603,6 +632,10 @@ impl Job<'_> {
 
 /// CloudEvents `source` of everything that workers tell.
 pub const SOURCE: &str = "greffier";
+
+fn round_of(outcome: &Outcome) -> Round {
+    Round { job: outcome.about.job.clone(), report: outcome.objects.report.key.clone(), revision: outcome.about.revision }
+}
 
 fn pin_key(link_id: &str) -> Key {
     // Identities are hexadecimal digests of ours.

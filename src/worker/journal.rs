@@ -25,6 +25,16 @@ pub enum JobJournalError {
     TooLong(String),
 }
 
+impl JobJournalError {
+    /// Whether the same call may succeed later, without anybody changing anything.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(e) => e.is_transient(),
+            Self::Journal(_) => false,
+        }
+    }
+}
+
 fn prefix(job: &str) -> String {
     format!("journal/{job}/")
 }

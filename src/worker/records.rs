@@ -129,16 +129,25 @@ pub fn job_key(prefix: &str, job: &str) -> Key {
 }
 
 /// Key of a revision in the series of deposits of one part of one candidature. Numbers and names come from outside: they
-/// are digested.
-pub fn round_key(submission: &Submission, revision: u32) -> Key {
+/// are digested. Pre-checks are a series of their own: they are no revision of what was deposited. `None` where there is no
+/// number: whose revision it is cannot be told, and nobody is shown what another one deposited.
+pub fn round_key(submission: &Submission, lane: Lane, revision: u32) -> Option<Key> {
+    let number = submission.candidature.number.trim();
+    if number.is_empty() {
+        return None;
+    }
     let mut hasher = Sha256::new();
     let stage = serde_json::to_vec(&submission.stage).unwrap_or_default();
-    for field in [submission.demarche.as_bytes(), submission.candidature.number.as_bytes(), &stage] {
+    let series: &[u8] = match lane {
+        Lane::Interactive => b"pre-checks",
+        Lane::Submission | Lane::Replay => b"deposits",
+    };
+    for field in [series, submission.demarche.as_bytes(), number.as_bytes(), &stage] {
         hasher.update((field.len() as u64).to_le_bytes());
         hasher.update(field);
     }
     let series = hex::encode(&hasher.finalize()[..16]);
-    Key::ours(format!("rounds/{series}/{revision}.json"))
+    Some(Key::ours(format!("rounds/{series}/{revision}.json")))
 }
 
 /// Reads a JSON record; `None` where there is none.
@@ -210,4 +219,26 @@ fn to_json<T: Serialize>(store: &dyn Store, key: &Key, record: &T) -> Result<Vec
 /// [`StoreError`].
 pub async fn outcome(store: &dyn Store, job: &str) -> Result<Option<Outcome>, StoreError> {
     read(store, &job_key(OUTCOMES, job)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_of_one_candidature_and_pre_checks_are_not_in_it() {
+        let of = |number: &str| -> Submission {
+            let document = serde_json::json!({
+                "schema": crate::model::submission::SCHEMA, "demarche": "d", "candidature": { "number": number },
+                "stage": { "kind": "eligibility" }, "revision": 2, "items": [],
+            });
+            serde_json::from_value(document).unwrap()
+        };
+        let key = |number, lane| round_key(&of(number), lane, 1);
+        assert!(key("A", Lane::Submission).is_some());
+        assert_eq!(key("A", Lane::Submission), key("A", Lane::Replay));
+        assert_ne!(key("A", Lane::Submission), key("A", Lane::Interactive));
+        assert_ne!(key("A", Lane::Submission), key("B", Lane::Submission));
+        assert_eq!((key("", Lane::Submission), key(" ", Lane::Submission)), (None, None));
+    }
 }

@@ -14,7 +14,8 @@ pub struct Spool {
 }
 
 const PREFIX: &str = "worker-";
-const LOCK: &str = ".lock";
+/// Stores that sweep their own spool by age leave a folder with this file alone.
+const LOCK: &str = crate::store::directory::LOCK;
 
 impl Spool {
     /// Makes a folder below `root`, and sweeps those of dead processes.
