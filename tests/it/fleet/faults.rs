@@ -15,7 +15,7 @@ use greffier::worker::{journal, records};
 use rustix::process::Signal;
 
 use super::harness::{
-    Ended, Fleet, Kind, Worker, all_done, enqueue, envelope, own_services, reference, reference_of, service, services, settle, state,
+    Ended, Fleet, Kind, Worker, all_done, enqueue, envelope, own_services, reference, reference_of, service, services, settle, state, stop,
 };
 
 const BOTH: [Kind; 2] = [Kind::Embedded, Kind::Real];
@@ -77,7 +77,7 @@ async fn the_node_that_leads_the_queue_is_killed_and_comes_back() {
     }
     all_done(&fleet, jobs, std::slice::from_ref(&worker)).await;
     services("start", &leader, &state());
-    drop(worker);
+    stop([worker]).await;
     settle(&fleet, &reference, "the queue's leader killed").await;
 }
 
@@ -193,7 +193,7 @@ async fn with_no_byte_left_in_the_vault() {
     assert_eq!(fleet.records("outcomes/").await.len(), 0);
     std::fs::remove_file(&filler).unwrap();
     following.outcome(&worker).await;
-    drop(worker);
+    stop([worker]).await;
     settle(&fleet, &reference, "vault full to the last byte").await;
 }
 
@@ -350,7 +350,7 @@ async fn the_same_message_fifty_times_at_once_is_one_outcome_told_as_one_event()
                 workers.iter().map(ended).sum::<usize>() >= 50 && held(fleet).await == 0
             })
             .await;
-        drop(workers);
+        stop(workers).await;
         settle(&fleet, &reference, &format!("{kind:?}, one message fifty times")).await;
         let events = fleet.queue.peek(Place::Events, 10_000).await.unwrap();
         let finals: Vec<_> = events.iter().filter(|e| [BUNDLE_READY, SUBMISSION_REJECTED].contains(&e.message.kind.as_str())).collect();
@@ -378,7 +378,7 @@ async fn serve_killed_with_everything_it_started_loses_nothing() {
     }
     let serving = fleet.started("serve");
     all_done(&fleet, jobs, std::slice::from_ref(&serving)).await;
-    drop(serving);
+    stop([serving]).await;
     settle(&fleet, &reference, "serve killed with its group, 8 times").await;
 }
 

@@ -480,6 +480,14 @@ pub async fn all_done(fleet: &Fleet, jobs: usize, workers: &[Worker]) {
     }
 }
 
+/// Lets workers end what they have begun: an outcome that stands in the vault may not have been told yet.
+pub async fn stop(workers: impl IntoIterator<Item = Worker>) {
+    for mut worker in workers {
+        worker.signal(rustix::process::Signal::TERM);
+        assert_eq!(worker.exit().await, Some(0), "{}", worker.log());
+    }
+}
+
 /// The ledger: everything received has exactly one outcome, told at least once, and the same as where nothing was killed.
 pub async fn settle(fleet: &Fleet, reference: &Made, what: &str) {
     let jobs = reference.len();

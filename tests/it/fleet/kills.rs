@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::harness::{Fleet, Kind, Worker, all_done, enqueue, own_services, reference, services, setting, settle, state};
+use super::harness::{Fleet, Kind, Worker, all_done, enqueue, own_services, reference, services, setting, settle, state, stop};
 
 /// Kills one of two workers at random instants until `kills` have been killed.
 async fn kill_workers(fleet: &Fleet, kills: usize, seed: u64) -> Vec<Worker> {
@@ -36,7 +36,7 @@ async fn workers_killed_at_random_instants_lose_nothing_and_make_nothing_differe
         enqueue(&fleet, jobs).await;
         let workers = kill_workers(&fleet, kills, 7).await;
         all_done(&fleet, jobs, &workers).await;
-        drop(workers);
+        stop(workers).await;
         settle(&fleet, &reference, &format!("{kind:?}, {jobs} jobs, {kills} kills")).await;
     }
 }
@@ -67,6 +67,6 @@ async fn broker_and_store_that_are_killed_or_frozen_are_waited_out() {
     }
     let workers = [worker];
     all_done(&fleet, jobs, &workers).await;
-    drop(workers);
+    stop(workers).await;
     settle(&fleet, &reference, "broker killed and frozen, store frozen").await;
 }
