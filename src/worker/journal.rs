@@ -30,7 +30,7 @@ impl JobJournalError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Store(e) => e.is_transient(),
-            Self::Journal(_) => false,
+            Self::Journal(_) | Self::TooLong(_) => false,
         }
     }
 }
