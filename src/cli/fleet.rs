@@ -36,6 +36,9 @@ use crate::worker::{Parts, Worker, records};
 /// Margin between the longest that a job may be in hand and the broker's consumer timeout.
 const MARGIN: Duration = Duration::from_secs(60);
 
+/// Jobs that a worker holds for each that runs where the broker only knows first come, first served.
+const WINDOW: u16 = 4;
+
 /// The queue and the stores.
 pub struct Edges {
     /// Where jobs wait.
@@ -132,12 +135,15 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
         links.insert(loaded.pipeline.id.clone(), asks);
     }
     let spool = spool(config, vault.as_ref())?;
-    let longest_wait = match config.queue.kind {
-        // Leases are renewed as long as this process lives.
-        QueueKind::Embedded => Duration::from_secs(3600),
-        QueueKind::Amqp => Duration::from_secs(config.queue.consumer_timeout_minutes.saturating_mul(60))
-            .saturating_sub(Duration::from_secs(config.worker.job_seconds))
-            .saturating_sub(MARGIN),
+    let (window, longest_wait) = match config.queue.kind {
+        // It gives turns itself, and leases are renewed as long as this process lives.
+        QueueKind::Embedded => (1, Duration::from_secs(3600)),
+        QueueKind::Amqp => (
+            WINDOW,
+            Duration::from_secs(config.queue.consumer_timeout_minutes.saturating_mul(60))
+                .saturating_sub(Duration::from_secs(config.worker.job_seconds))
+                .saturating_sub(MARGIN),
+        ),
     };
     let worker = Worker::new(Parts {
         config: config.worker.clone(),
@@ -151,6 +157,7 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
         key,
         spool,
         metrics: metrics.clone(),
+        window,
         longest_wait,
     });
     Ok((worker, metrics, edges))

@@ -97,31 +97,35 @@ pub async fn run(args: SubmitArgs, config: &Config, lang: Lang) -> anyhow::Resul
     // A job that is tried again tells its items again.
     let mut shown = BTreeSet::new();
     loop {
-        let wait = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let event = tokio::select! {
-            event = replies.next() => event?,
-            () = wait => {
-                bar.finish_and_clear();
-                let words = match lang {
-                    Lang::Fr => "Aucun résultat pour l'instant ; le dépôt reste en file.",
-                    Lang::En => "No outcome yet; the submission stays in the queue.",
-                };
-                anstream::eprintln!("{words}");
-                return Ok(ExitCode::from(EXIT_UNDETERMINED));
-            }
-            () = tokio::time::sleep(QUIET), if !heard => {
-                heard = true;
-                let words = match lang {
-                    Lang::Fr => "Toujours en attente d'un worker (greffier worker, ou greffier serve sur ce poste)…",
-                    Lang::En => "Still waiting for a worker (greffier worker, or greffier serve on this machine)…",
-                };
-                bar.suspend(|| anstream::eprintln!("{words}"));
-                continue;
+        // One wait for one event, whatever happens meanwhile: an event that is half received must not be dropped.
+        let next = replies.next();
+        tokio::pin!(next);
+        let event = loop {
+            let wait = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = &mut next => break event?,
+                () = wait => {
+                    bar.finish_and_clear();
+                    let words = match lang {
+                        Lang::Fr => "Aucun résultat pour l'instant ; le dépôt reste en file.",
+                        Lang::En => "No outcome yet; the submission stays in the queue.",
+                    };
+                    anstream::eprintln!("{words}");
+                    return Ok(ExitCode::from(EXIT_UNDETERMINED));
+                }
+                () = tokio::time::sleep(QUIET), if !heard => {
+                    heard = true;
+                    let words = match lang {
+                        Lang::Fr => "Toujours en attente d'un worker (greffier worker, ou greffier serve sur ce poste)…",
+                        Lang::En => "Still waiting for a worker (greffier worker, or greffier serve on this machine)…",
+                    };
+                    bar.suspend(|| anstream::eprintln!("{words}"));
+                }
             }
         };
         heard = true;

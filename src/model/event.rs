@@ -35,6 +35,9 @@ pub const TYPES: [&str; 6] = [SUBMISSION_RECEIVED, ITEM_CHECKED, SUBMISSION_DELA
 pub struct About {
     /// Id of the job: derived from the submission and the rules, the same for the same submission under the same rules.
     pub job: String,
+    /// A check ahead of any deposit, asked for in the interactive lane: nothing has been deposited by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub precheck: bool,
     /// Démarche.
     pub demarche: String,
     /// Candidature number (untrusted).

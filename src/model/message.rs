@@ -35,6 +35,11 @@ impl Lane {
     /// Every lane, the most urgent first.
     pub const ALL: [Self; 3] = [Self::Interactive, Self::Submission, Self::Replay];
 
+    /// Whether jobs of this lane are checks ahead of any deposit: other jobs, with outcomes of their own.
+    pub fn is_precheck(self) -> bool {
+        self == Self::Interactive
+    }
+
     /// The word in routing keys, configuration and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -389,7 +389,7 @@ impl SpoolIntake {
             let content = store::Content::File { path: &path, size: uploaded.size, sha256: &uploaded.sha256 };
             self.staging.create(&key, content, "application/octet-stream").await?;
         }
-        let job = job_id(&loaded, &submission);
+        let job = job_id(&loaded, &submission, Lane::Interactive);
         let body = serde_json::to_vec(&submission).map_err(|e| DepositError::Malformed(e.to_string()))?;
         if body.len() > MAX_JOB {
             return Err(DepositError::TooLarge { limit: MAX_JOB as u64, unit: "bytes in the list of items" });
@@ -407,7 +407,7 @@ impl SpoolIntake {
                 let Some(oldest) = waiting.iter().min_by_key(|(_, (_, since))| *since).map(|(job, _)| job.clone()) else { break };
                 waiting.remove(&oldest);
             }
-            waiting.insert(job.clone(), (about(&job, &submission), Timestamp::now()));
+            waiting.insert(job.clone(), (about(&job, &submission, Lane::Interactive), Timestamp::now()));
         }
         tracing::info!(job, items = submission.items.len(), "deposited through the console");
         Ok(job)

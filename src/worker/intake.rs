@@ -146,6 +146,10 @@ impl Intake {
 
     async fn bring(&self, object: &str, path: PathBuf) -> Result<Held, Failure> {
         let key: Key = object.parse().map_err(|_| Failure::NotAKey)?;
+        // Names that stores keep to themselves: no upload is there, and asking would look like a failure of the store.
+        if object.starts_with('.') {
+            return Err(Failure::NotAKey);
+        }
         let technical = |e: &(dyn std::error::Error + 'static)| {
             let words = chain(e);
             tracing::warn!(error = words, "a file could not be brought from staging to the vault");

@@ -153,7 +153,7 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
     let settled = match end {
         End::Published | End::Duplicate => settle.ack().await,
         End::Returned => {
-            if let Some(about) = job.about()
+            if let Some(about) = job.about().filter(|_| job.stage() != state::BEGIN)
                 && let Err(e) = job.note(&about, "returned", []).await
             {
                 tracing::warn!(error = chain(&e), "that a job was given back could not be noted");
@@ -242,7 +242,7 @@ impl Job<'_> {
             Ok(read) => read,
             Err(reason) => return End::Park(Parking { about: None, reason, undetermined: Vec::new() }),
         };
-        let about = records::about(&records::job_id(&loaded, &submission), &submission);
+        let about = records::about(&records::job_id(&loaded, &submission, self.lane), &submission, self.lane);
         self.entry.read(about.clone(), submission.items.len());
         match self.work(&about, &submission, &loaded).await {
             Ok(end) => end,

@@ -42,9 +42,6 @@ use read::Pipelines;
 use spool::Spool;
 use state::State;
 
-/// Jobs that are held ready for each that runs, so that candidatures can take turns.
-const WINDOW: u16 = 4;
-
 /// How often states are counted.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -72,6 +69,9 @@ pub struct Parts {
     pub spool: Spool,
     /// Counts.
     pub metrics: Metrics,
+    /// Jobs held for each that runs, at least one: more than one only where the queue itself gives candidatures no turns, since
+    /// what one worker holds is not there for others.
+    pub window: u16,
     /// How long a job may wait in this worker's window before it is given back.
     pub longest_wait: Duration,
 }
@@ -103,6 +103,7 @@ impl Shared {
 /// A worker.
 pub struct Worker {
     shared: Arc<Shared>,
+    window: u16,
     longest_wait: Duration,
 }
 
@@ -123,12 +124,12 @@ impl Stop {
 impl Worker {
     /// A worker that does nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, longest_wait } = parts;
+        let Parts { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, window, longest_wait } = parts;
         metrics.set_child_slots(places.total());
         let state = State::default();
         let company = RwLock::new(());
         let shared = Shared { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, state, company };
-        Self { shared: Arc::new(shared), longest_wait }
+        Self { shared: Arc::new(shared), window: window.max(1), longest_wait }
     }
 
     /// What it is doing.
@@ -148,7 +149,7 @@ impl Worker {
         let give_back = CancellationToken::new();
         let mut running = JoinSet::new();
         for (lane, jobs) in lanes.into_iter().filter(|(_, jobs)| *jobs > 0) {
-            let consumer = self.shared.queue.consume(lane, jobs.saturating_mul(WINDOW)).await?;
+            let consumer = self.shared.queue.consume(lane, jobs.saturating_mul(self.window)).await?;
             let lane = LaneLoop {
                 shared: Arc::clone(&self.shared),
                 jobs: usize::from(jobs),

@@ -84,13 +84,14 @@ pub struct Round {
 }
 
 /// The id of a job: a digest over the submission and everything that judges it. The same submission under the same rules
-/// is the same job, however often it is sent.
-pub fn job_id(loaded: &Loaded, submission: &Submission) -> String {
+/// is the same job, however often it is sent; checked ahead of a deposit, it is another, since it deposits nothing.
+pub fn job_id(loaded: &Loaded, submission: &Submission, lane: Lane) -> String {
     let mut hasher = Sha256::new();
     // A struct of plain values always serialises.
     let document = serde_json::to_vec(submission).unwrap_or_default();
     for field in [
         b"greffier/job/1".as_slice(),
+        if lane.is_precheck() { b"pre-check".as_slice() } else { b"deposit" },
         env!("CARGO_PKG_VERSION").as_bytes(),
         INSPECTOR_VERSION.as_bytes(),
         RULES_VERSION.as_bytes(),
@@ -105,10 +106,11 @@ pub fn job_id(loaded: &Loaded, submission: &Submission) -> String {
 }
 
 /// Which submission.
-pub fn about(job: &str, submission: &Submission) -> About {
+pub fn about(job: &str, submission: &Submission, lane: Lane) -> About {
     let candidature = &submission.candidature;
     About {
         job: job.to_owned(),
+        precheck: lane.is_precheck(),
         demarche: submission.demarche.clone(),
         candidature: candidature.number.clone(),
         company: candidature.company.clone(),

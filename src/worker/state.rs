@@ -10,6 +10,9 @@ use serde::Serialize;
 use crate::model::event::About;
 use crate::model::message::Lane;
 
+/// The stage of a job that is not noted as begun yet.
+pub const BEGIN: &str = "begin";
+
 /// Shared by the worker and those who watch it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct State(Arc<Inner>);
@@ -58,7 +61,7 @@ impl State {
     pub fn enter(&self, lane: Lane, message_id: &str) -> Entry {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let job =
-            JobState { lane, message_id: message_id.to_owned(), about: None, stage: "begin", done: 0, total: 0, since: Timestamp::now() };
+            JobState { lane, message_id: message_id.to_owned(), about: None, stage: BEGIN, done: 0, total: 0, since: Timestamp::now() };
         self.lock().insert(number, job);
         self.progress();
         Entry { state: self.clone(), number }

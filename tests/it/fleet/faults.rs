@@ -23,7 +23,7 @@ const BOTH: [Kind; 2] = [Kind::Embedded, Kind::Real];
 /// The identity of a job: everything in it, and the rules.
 fn job_of(submission: &Submission) -> String {
     let loaded = greffier::pipeline::load(&crate::support::root().join("pipelines/lgc-vague-2.toml")).unwrap();
-    records::job_id(&loaded, submission)
+    records::job_id(&loaded, submission, Lane::Submission)
 }
 
 /// The file of an object in a store that is a directory.

@@ -59,12 +59,17 @@ async fn the_same_submission_again_is_told_again_and_made_once() {
         let submission = fleet.submission(2).await;
         let mut first = fleet.submit(Lane::Submission, &submission).await;
         let one = first.outcome(&worker).await;
-        let mut second = fleet.submit(Lane::Interactive, &submission).await;
+        let mut second = fleet.submit(Lane::Replay, &submission).await;
         let two = second.outcome(&worker).await;
         assert_eq!(one, two);
         assert_eq!(first.told.last().unwrap().id, second.told.last().unwrap().id, "a consumer must be able to tell that it is the same");
         assert_eq!(second.told.len(), 1, "nothing is done again: {:?}", second.kinds());
         assert_eq!(fleet.records("outcomes/").await.len(), 1);
+        // Checked ahead of a deposit, it is told apart from the deposit, whatever was deposited before.
+        let ahead = fleet.submit(Lane::Interactive, &submission).await.outcome(&worker).await;
+        assert!(ahead.about.precheck && !one.about.precheck);
+        assert_ne!(ahead.about.job, one.about.job);
+        assert_eq!(ahead.report, one.report);
     }
 }
 
@@ -119,6 +124,7 @@ async fn what_is_wrong_with_one_file_is_told_of_that_file() {
         submission.items.push(file("large", fleet.stage(&[b'a'; 1_001]).await));
         submission.items.push(file("absent", "uploads/never".into()));
         submission.items.push(file("escape", "../vault/secret".into()));
+        submission.items.push(file("reserved", ".spool/x".into()));
         // Changed in staging after its sender had hashed it.
         let staged = fleet.stage(b"as it was uploaded, and declared\n").await;
         let mut swapped = file("swapped", staged.clone());
@@ -140,6 +146,7 @@ async fn what_is_wrong_with_one_file_is_told_of_that_file() {
             ("large", "item-too-large-to-receive"),
             ("absent", "item-source-missing"),
             ("escape", "item-not-a-file"),
+            ("reserved", "item-not-a-file"),
             ("swapped", "file-digest-differs"),
         ] {
             assert!(codes(id).contains(&code.to_owned()), "{id}: {:?}", codes(id));
