@@ -42,6 +42,9 @@ use read::Pipelines;
 use spool::Spool;
 use state::State;
 
+/// How often memory that jobs have freed goes back to the system: reports and pages are large, and come on many threads.
+const TRIM: Duration = Duration::from_secs(15);
+
 /// How often states are counted.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -179,13 +182,27 @@ impl Worker {
 
 /// Counts what is a state rather than an event.
 async fn watch(shared: Arc<Shared>) {
+    let mut trimmed = Instant::now();
     loop {
+        if trimmed.elapsed() >= TRIM {
+            give_memory_back();
+            trimmed = Instant::now();
+        }
         shared.metrics.set_children(shared.places.busy());
         let counted = Arc::clone(&shared);
         if let Ok(bytes) = tokio::task::spawn_blocking(move || counted.spool.bytes()).await {
             shared.metrics.set_spool(bytes);
         }
         tokio::time::sleep(WATCH).await;
+    }
+}
+
+/// The allocator of the GNU C library keeps what is freed, thread by thread, unless it is told.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) takes no pointer, and may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
