@@ -22,7 +22,8 @@ pub struct WorkerConfig {
     /// How long one job may take, seconds; then it is tried again later. Below the broker's consumer timeout.
     pub job_seconds: u64,
     /// Times that a job may be handed out again after a worker did not settle it (it crashed, or was cut off) before it is
-    /// parked: it may be what crashed the worker.
+    /// parked: it may be what crashed the worker. At its last time it runs alone in its worker, so that no other job is
+    /// taken for the culprit; other jobs of that worker wait meanwhile.
     pub max_redeliveries: u32,
     /// Largest file that is ingested, bytes; a larger one is a finding.
     pub max_file_bytes: u64,

@@ -24,6 +24,11 @@ impl Spool {
     /// What the file system answers.
     pub fn open(root: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(root)?;
+        // Whoever owns the folder could put other files in the place of ours.
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(root)?);
+        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it belongs to another user (uid {owner})")));
+        }
         sweep(root);
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(root)?;
         let lock = File::create_new(folder.path().join(LOCK))?;

@@ -59,7 +59,9 @@ async fn broker_and_store_that_are_killed_or_frozen_are_waited_out() {
     worker.says("working").await;
     enqueue(&fleet, jobs).await;
     let pause = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
-    for (server, down, up) in [("rabbit1", "kill", "start"), ("s3", "freeze", "thaw"), ("rabbit1", "freeze", "thaw")] {
+    for (server, down, up) in
+        [("rabbit1", "kill", "start"), ("s3", "freeze", "thaw"), ("rabbit1", "freeze", "thaw"), ("s3", "kill", "start")]
+    {
         services(down, server, &state());
         pause(3).await;
         services(up, server, &state());
