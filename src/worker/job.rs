@@ -190,7 +190,7 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
         // Whoever has it now finds what was written here.
         tracing::warn!(
             error = chain(&e),
-            message = message.id,
+            message_id = message.id,
             outcome = outcome.as_str(),
             "a job could not be settled; it will come again"
         );
