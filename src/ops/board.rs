@@ -25,7 +25,7 @@ use crate::queue::observed::{Operation, QueueObserver};
 /// How long a job that has ended is still shown as it was.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 /// Jobs shown at once.
-const MAX_JOBS: usize = 2_000;
+const MAX_JOBS: usize = 500;
 /// Items of one job that are shown; the rest is counted.
 const MAX_LINES: usize = 2_000;
 /// What the pace is told of.
@@ -54,8 +54,9 @@ struct Job {
     total: u64,
     lines: Vec<Line>,
     ended: Option<(Instant, End)>,
-    /// Whoever looks at this job.
-    readers: broadcast::Sender<Live>,
+    /// Whoever looks at this job. Made with the first of them: a channel has room for [`LAG`] events from the start, and
+    /// most jobs are never looked at.
+    readers: Option<broadcast::Sender<Live>>,
 }
 
 /// One item that has been looked at.
@@ -154,9 +155,11 @@ impl Job {
         }
     }
 
-    /// Nobody listening is no error.
-    fn tell(&self, live: Live) {
-        let _ = self.readers.send(live);
+    /// Nobody listening is no error, and the channel of those who have gone is given up.
+    fn tell(&mut self, live: Live) {
+        if self.readers.as_ref().is_some_and(|readers| readers.send(live).is_err()) {
+            self.readers = None;
+        }
     }
 }
 
@@ -175,7 +178,7 @@ impl Board {
             jobs.remove(&longest);
         }
         // Those who look at an earlier try go on looking.
-        let readers = jobs.remove(&about.job).map_or_else(|| broadcast::channel(LAG).0, |job| job.readers);
+        let readers = jobs.remove(&about.job).and_then(|job| job.readers);
         let began = Timestamp::now();
         let job = Job { about: about.clone(), began, done: 0, total, lines: Vec::new(), ended: None, readers };
         jobs.insert(about.job.clone(), job);
@@ -209,6 +212,10 @@ impl Board {
         if let Some(job) = shown.jobs.get_mut(job) {
             job.ended = Some((Instant::now(), end.clone()));
             job.tell(Live::End(end.clone()));
+            // Its report says more, and stays.
+            if matches!(end, End::Published { .. }) {
+                job.lines = Vec::new();
+            }
         }
         if matches!(end, End::Published { .. }) {
             let now = Instant::now();
@@ -274,6 +281,9 @@ impl Board {
 
     /// One job with its items, and what happens to it from now on.
     pub fn follow(&self, job: &str) -> Option<(UnderWay, broadcast::Receiver<Live>)> {
-        self.shown().jobs.get(job).map(|job| (job.shown(true), job.readers.subscribe()))
+        self.shown()
+            .jobs
+            .get_mut(job)
+            .map(|job| (job.shown(true), job.readers.get_or_insert_with(|| broadcast::channel(LAG).0).subscribe()))
     }
 }
