@@ -24,7 +24,7 @@ use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
 use crate::model::Lang;
 use crate::model::gazelle::Pin;
 use crate::model::report::Report;
-use crate::model::submission::{ChangeRequest, Content, FileRef, Stage, Submission};
+use crate::model::submission::{Content, FileRef, Stage, Submission};
 use crate::model::text::display_safe;
 use crate::pipeline::ids;
 use crate::seal::journal::{Field, Fields};
@@ -128,13 +128,7 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let Checked { mut report, pins, took: _ } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
     bar.bar.finish_and_clear();
     if let Some(previous) = &previous {
-        // A verifier's words may quote a patient's number: masked like everything else that is shown.
-        let policy = &loaded.pipeline.guards.privacy;
-        let masked = |r: &ChangeRequest| ChangeRequest {
-            text: privacy::masked_text(&r.text, policy).unwrap_or_else(|| r.text.clone()),
-            ..r.clone()
-        };
-        let requests: Vec<_> = submission.requests.iter().map(masked).collect();
+        let requests = privacy::masked_requests(&submission.requests, &loaded.pipeline.guards.privacy);
         rounds::attach(&mut report, previous, &requests, &ids::canonical, &loaded.pipeline.severities)?;
     }
     let written = match &args.out {

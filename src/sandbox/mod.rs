@@ -265,12 +265,10 @@ impl Sandbox {
         }
     }
 
-    async fn run(&self, file: std::fs::File, task: Task) -> Result<Ending, SandboxError> {
-        let request = Request { task, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
-        let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
-        let child = tokio::process::Command::new(&self.program)
-            .arg(CHILD_ARGUMENT)
-            .arg(request)
+    /// This program again, with the file as its standard input and nothing else of ours; it dies with the handle.
+    fn spawn(&self, argument: &str, request: &str, file: std::fs::File) -> Result<tokio::process::Child, SandboxError> {
+        tokio::process::Command::new(&self.program)
+            .args([argument, request])
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::from(file))
@@ -278,7 +276,13 @@ impl Sandbox {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(SandboxError::Spawn)?;
+            .map_err(SandboxError::Spawn)
+    }
+
+    async fn run(&self, file: std::fs::File, task: Task) -> Result<Ending, SandboxError> {
+        let request = Request { task, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
+        let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
+        let child = self.spawn(CHILD_ARGUMENT, &request, file)?;
         let wall = Duration::from_secs(self.config.wall_seconds);
         match converse(child, self.config.max_reply_bytes, wall).await? {
             Conversation::CutShort(death) => Ok(Ending::Died(death)),

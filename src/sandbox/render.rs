@@ -25,7 +25,6 @@ use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -97,16 +96,7 @@ impl Sandbox {
             sandbox: SandboxConfig { memory_bytes: renderer.memory_bytes, cpu_seconds: renderer.cpu_seconds, ..self.config.clone() },
         };
         let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
-        let child = tokio::process::Command::new(&self.program)
-            .args([RENDER_ARGUMENT, &request])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(file))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(SandboxError::Spawn)?;
+        let child = self.spawn(RENDER_ARGUMENT, &request, file)?;
         let wall = Duration::from_secs(renderer.wall_seconds);
         let nothing = |why: String| Ok(Rendered::Nothing(why));
         match super::converse(child, renderer.max_output_bytes, wall).await? {
