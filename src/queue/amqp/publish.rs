@@ -13,7 +13,10 @@ impl Link {
     /// Publishes one persistent message, and returns when the broker has it on the disks of a majority.
     ///
     /// One message at a time per channel: a returned message says nothing of which one it was, and the library gives it to
-    /// the confirmation that comes next. A channel whose confirmation did not come is thrown away for the same reason.
+    /// the confirmation that comes next. A channel whose confirmation did not come is thrown away for the same reason, and so
+    /// is one whose message was refused: a channel that meets a quorum queue while its leader is gone keeps asking the dead
+    /// node, and refuses all that follows long after another leads (RabbitMQ 3.10, `rabbit_fifo_client:enqueue/3`; a stale
+    /// leader is the subject of rabbitmq-server#9241). A new channel looks the leader up anew.
     ///
     /// # Errors
     /// [`QueueError::Unroutable`]: `mandatory`, and no queue takes it, or the exchange does not exist.
@@ -56,7 +59,9 @@ impl Link {
             Ok(Err(e)) => return Err(self.failed("publish", e)),
             Err(_) => return Err(self.unavailable(format!("no confirmation within {} ms", limit.as_millis()), None)),
         };
-        live.idle().push(channel);
+        if matches!(confirmation, Confirmation::Ack(_)) {
+            live.idle().push(channel);
+        }
         match confirmation {
             Confirmation::Ack(None) => Ok(()),
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => Err(unroutable(returned.reply_text.as_str())),

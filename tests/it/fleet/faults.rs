@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use greffier::model::event::{BUNDLE_READY, SUBMISSION_DELAYED, SUBMISSION_REJECTED};
 use greffier::model::message::Lane;
 use greffier::model::submission::{Content, FileRef, FiledUnder, Item, Stage, Submission};
-use greffier::queue::Place;
+use greffier::queue::{self, Place, Queue};
 use greffier::worker::{journal, records};
 use rustix::process::Signal;
 
@@ -44,9 +44,9 @@ fn spoil(path: &Path) {
 }
 
 /// Sends a job as often as it takes: the broker may be without a leader for a moment. Twice in the queue is one job.
-async fn insist(fleet: &Fleet, submission: &Submission) {
+async fn insist(queue: &dyn Queue, submission: &Submission) {
     let since = Instant::now();
-    while let Err(e) = fleet.queue.enqueue(Lane::Submission, &envelope(submission)).await {
+    while let Err(e) = queue.enqueue(Lane::Submission, &envelope(submission)).await {
         assert!(since.elapsed() < Duration::from_secs(60), "{e}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -70,10 +70,14 @@ async fn the_node_that_leads_the_queue_is_killed_and_comes_back() {
     let worker = fleet.worker();
     worker.says("working").await;
     for n in 0..jobs {
+        let submission = fleet.submission(n).await;
         if n == jobs / 2 {
             services("kill", &leader, &state());
+            // Those who come while the queue has no leader must not be left with what they saw then.
+            let newcomer = async || insist(&*queue::open(&fleet.config.queue).await.unwrap(), &submission).await;
+            futures_util::future::join_all((0..12).map(|_| newcomer())).await;
         }
-        insist(&fleet, &fleet.submission(n).await).await;
+        insist(&*fleet.queue, &submission).await;
     }
     all_done(&fleet, jobs, std::slice::from_ref(&worker)).await;
     services("start", &leader, &state());
