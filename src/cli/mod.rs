@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fleet;
 pub mod gazelle;
+pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod pipeline;
@@ -101,6 +102,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Try the sandbox and compare this machine with the limits
     Doctor(doctor::DoctorArgs),
+    /// Ask a worker of this machine whether it is ready, or makes progress; for probes
+    Health(health::HealthArgs),
     /// Print the JSON Schema of a document
     Schema(schema::SchemaArgs),
     /// Make the keys that seal bundles and sign receipts
@@ -138,6 +141,7 @@ pub async fn run() -> ExitCode {
         Command::Audit(args) => audit::run(args, &config, lang).await,
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
+        Command::Health(args) => health::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
         Command::Keys(args) => keys::run(&args, lang),
         Command::Queue(args) => queue::run(args, &config, lang).await,
