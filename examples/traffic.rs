@@ -19,7 +19,7 @@ use greffier::worker::records::read_bytes;
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 
-/// Sizes of what a job of two small files writes, bytes; measured on the jobs of `tests/it/fleet`.
+/// Sizes of what a job of two small files writes, bytes: round numbers for what such jobs leave in the vault, not measured.
 const RECORD: usize = 2_000;
 const FACTS: usize = 1_500;
 const LINE: usize = 300;

@@ -116,8 +116,11 @@ impl<'a> Expected<'a> {
             FiledUnder::Preuve(id) => match self.preuve(&item.filed_under) {
                 None => {
                     let canonical = ids::canonical(id).unwrap_or_else(|| id.clone());
-                    let near = nearest(&canonical, self.catalogue.keys());
-                    vec![Signal::new("preuve-unknown").arg("preuve", id.as_str()).arg("nearest", near.unwrap_or("—"))]
+                    let unknown = Signal::new("preuve-unknown").arg("preuve", id.as_str());
+                    vec![match nearest(&canonical, self.catalogue.keys()) {
+                        Some(near) => unknown.arg("nearest", near),
+                        None => unknown,
+                    }]
                 }
                 Some(preuve) => self.filing_of_preuve(preuve),
             },
@@ -166,15 +169,12 @@ impl<'a> Expected<'a> {
                     out.push(Signal::new("slot-missing").arg("title_fr", slot.title.fr.as_str()).arg("title_en", slot.title.en.as_str()));
                 }
                 if count > slot.max_files as usize {
-                    let zip = if slot.overflow_formats.is_some() { "zip" } else { "—" };
-                    out.push(
-                        Signal::new("slot-too-many-files")
-                            .arg("title_fr", slot.title.fr.as_str())
-                            .arg("title_en", slot.title.en.as_str())
-                            .arg("count", count)
-                            .arg("limit", slot.max_files)
-                            .arg("overflow", zip),
-                    );
+                    let many = Signal::new("slot-too-many-files")
+                        .arg("title_fr", slot.title.fr.as_str())
+                        .arg("title_en", slot.title.en.as_str())
+                        .arg("count", count)
+                        .arg("limit", slot.max_files);
+                    out.push(if slot.overflow_formats.is_some() { many.arg("overflow", "zip") } else { many });
                 }
             }
         }

@@ -108,6 +108,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_about_what_is_not_there_is_left_out() {
+        let of = |signal: Signal| finding(&signal, &Severities::new()).unwrap().reason;
+        let unknown = Signal::new("preuve-unknown").arg("preuve", "X");
+        assert_eq!(of(unknown.clone()).fr, "« X » n'est l'identifiant d'aucune preuve du référentiel.");
+        assert_eq!(of(unknown.arg("nearest", "Y")).en, "“X” is the id of no proof of the catalogue. The nearest: Y.");
+    }
+
+    #[test]
     fn floods_are_folded_heaviest_first() {
         let severities = Severities::new();
         let mut findings: Vec<_> = (0..50).filter_map(|_| finding(&Signal::new("bomb-depth"), &severities)).collect();

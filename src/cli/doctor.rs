@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::fleet::Edges;
 use super::{EXIT_REJECTED, render};
 use crate::antivirus::Antivirus;
+use crate::check::previews::Renderers;
 use crate::config::Config;
 use crate::model::Lang;
 use crate::model::probe::Probe;
@@ -37,6 +38,7 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
         Some(antivirus) => probes.extend(antivirus.probe(config.worker.max_file_bytes, now).await),
         None => probes.push(Probe::passed("antivirus", "none is configured (antivirus.engines): reports say that nothing was scanned")),
     }
+    probes.extend(renderers(config));
     if args.worker {
         probes.extend(machine::worker_probes(config, now).await);
         match Edges::open(config).await {
@@ -63,8 +65,31 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
             ("Cette machine n'est pas prête.", "This machine is not ready.")
         };
         render::print_line(if lang == Lang::Fr { fr } else { en })?;
+        if !args.worker {
+            let (fr, en) = (
+                "La file, les stockages et les dossiers d'un worker n'ont pas été regardés : greffier doctor --worker.",
+                "A worker's queue, stores and folders were not looked at: greffier doctor --worker.",
+            );
+            render::print_line(if lang == Lang::Fr { fr } else { en })?;
+        }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REJECTED) })
+}
+
+/// What draws previews. That nothing does costs pictures, and nothing else.
+fn renderers(config: &Config) -> Vec<Probe> {
+    let found = match Renderers::find(&config.preview, std::env::var_os("PATH").as_deref()) {
+        Ok(found) => found,
+        Err(e) => return vec![Probe::failed("previews", e.to_string())],
+    };
+    let of = |what, program: Option<&std::path::Path>, key| {
+        let none = || format!("none: no pictures ({key})");
+        Probe::passed(format!("previews of {what}"), program.map_or_else(none, |program| program.display().to_string()))
+    };
+    vec![
+        of("PDF", found.pdf(), "pdftoppm in PATH, or preview.pdf_renderer"),
+        of("videos", found.video(), "ffmpeg in PATH, or preview.video_renderer"),
+    ]
 }
 
 /// The mechanisms of the sandbox, and how each drill ends.

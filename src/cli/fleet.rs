@@ -83,7 +83,7 @@ fn make_folder(store: &StoreConfig) -> anyhow::Result<()> {
     if store.kind == StoreKind::Directory && !store.path.exists() {
         use std::os::unix::fs::DirBuilderExt as _;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&store.path);
-        made.with_context(|| format!("STORE-UNAVAILABLE: {} cannot be made", store.path.display()))?;
+        made.with_context(|| format!("STORE-REFUSED: {} cannot be made", store.path.display()))?;
         tracing::info!(folder = %store.path.display(), "made the folder of a store");
     }
     Ok(())

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fleet;
 pub mod gazelle;
+pub mod health;
 pub mod inspect;
 pub mod keys;
 pub mod pipeline;
@@ -101,6 +102,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Try the sandbox and compare this machine with the limits
     Doctor(doctor::DoctorArgs),
+    /// Ask a worker of this machine whether it is ready, or makes progress; for probes
+    Health(health::HealthArgs),
     /// Print the JSON Schema of a document
     Schema(schema::SchemaArgs),
     /// Make the keys that seal bundles and sign receipts
@@ -116,7 +119,7 @@ pub async fn run() -> ExitCode {
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let config = match Config::load(cli.common.config.as_deref(), environment) {
         Ok(config) => config,
-        Err(e) => return fail(&anyhow::Error::new(e)),
+        Err(e) => return fail(&anyhow::Error::new(e), cli.common.lang.unwrap_or_default()),
     };
     match cli.common.color {
         Colour::Auto => {}
@@ -138,25 +141,29 @@ pub async fn run() -> ExitCode {
         Command::Audit(args) => audit::run(args, &config, lang).await,
         Command::Explain(args) => explain::run(&args, lang),
         Command::Doctor(args) => doctor::run(&args, &config, lang).await,
+        Command::Health(args) => health::run(&args, &config, lang).await,
         Command::Schema(args) => schema::run(&args),
         Command::Keys(args) => keys::run(&args, lang),
         Command::Queue(args) => queue::run(args, &config, lang).await,
     };
-    ended.unwrap_or_else(|e| fail(&e))
+    ended.unwrap_or_else(|e| fail(&e, lang))
 }
 
-/// An error a person reads: what, then why, one cause per line; nothing of the inside.
-fn fail(error: &anyhow::Error) -> ExitCode {
+/// An error a person reads: what its code means in their language, then what, then why, one cause per line; nothing of the
+/// inside.
+fn fail(error: &anyhow::Error, lang: Lang) -> ExitCode {
     use crate::model::text::display_safe;
     // Reading end closed (`greffier … | head`): nobody is left to tell, and nothing failed.
     if error.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)) {
         return ExitCode::from(EXIT_ACCEPTED);
     }
-    for (n, cause) in error.chain().enumerate() {
-        let shown = cause.to_string().lines().map(|l| display_safe(l, 2000)).collect::<Vec<_>>().join("\n  ");
-        anstream::eprintln!("{}{shown}", if n == 0 { "greffier: " } else { "  " });
+    let lines: Vec<_> = error.chain().flat_map(|cause| cause.to_string().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let code = lines.iter().find_map(|line| known_code(line));
+    let summary = code.and_then(crate::model::errors::get).map(|page| page.summary.get(lang).to_owned());
+    for (n, line) in summary.into_iter().chain(lines).enumerate() {
+        anstream::eprintln!("{}{}", if n == 0 { "greffier: " } else { "  " }, display_safe(&line, 2000));
     }
-    if let Some(code) = error.chain().find_map(|cause| known_code(&cause.to_string())) {
+    if let Some(code) = code {
         anstream::eprintln!("  → greffier explain {code}");
     }
     // Nobody has to change anything but to try again.

@@ -71,10 +71,28 @@ pub fn get(code: &Code) -> Option<&'static Message> {
     all().get(code.as_str())
 }
 
-/// Replaces `{name}` by the value of that name; a name without value becomes `—`. Sizes end in `_bytes`
-/// and are written with thousands separated (`10 485 760 octets`).
+/// Replaces `{name}` by the value of that name; a name without value becomes `—`, and a part in `[…]` that holds one is
+/// left out. Sizes end in `_bytes` and are written with thousands separated (`10 485 760 octets`).
 pub fn fill(template: &str, args: &BTreeMap<String, Arg>, lang: Lang) -> String {
     let mut filled = String::with_capacity(template.len() + 32);
+    let mut rest = template;
+    while let Some((before, (optional, after))) = rest.split_once('[').and_then(|(before, more)| Some((before, more.split_once(']')?))) {
+        put(&mut filled, before, args, lang);
+        if names(optional).all(|name| args.contains_key(name)) {
+            put(&mut filled, optional, args, lang);
+        }
+        rest = after;
+    }
+    put(&mut filled, rest, args, lang);
+    filled
+}
+
+/// The names between braces.
+fn names(template: &str) -> impl Iterator<Item = &str> {
+    template.split('{').skip(1).filter_map(|part| part.split('}').next())
+}
+
+fn put(filled: &mut String, template: &str, args: &BTreeMap<String, Arg>, lang: Lang) {
     let mut rest = template;
     while let Some(open) = rest.find('{') {
         let (before, after) = rest.split_at(open);
@@ -100,7 +118,6 @@ pub fn fill(template: &str, args: &BTreeMap<String, Arg>, lang: Lang) -> String 
         }
     }
     filled.push_str(rest);
-    filled
 }
 
 /// `10 485 760 octets` / `10,485,760 bytes`. French groups digits with U+202F (NF Z 01-001).
@@ -135,13 +152,19 @@ mod tests {
                 assert!(!text.fr.contains("TODO") && !text.en.contains("TODO"), "{code}");
             }
             assert!(!m.summary.fr.contains('{'), "{code}: a summary holds no value");
+            for text in [&m.reason.fr, &m.reason.en, &m.remedy.fr, &m.remedy.en] {
+                for part in text.split('[').skip(1) {
+                    let optional = part.split_once(']').unwrap_or_else(|| panic!("{code}: `[` is not closed")).0;
+                    assert!(optional.contains('{'), "{code}: what is in `[…]` depends on no value");
+                }
+            }
         }
     }
 
     #[test]
     fn placeholders_agree_between_languages() {
         fn names(s: &str) -> Vec<&str> {
-            let mut names: Vec<_> = s.split('{').skip(1).filter_map(|p| p.split('}').next()).collect();
+            let mut names: Vec<_> = super::names(s).collect();
             // A value that is words has one name for each language.
             for name in &mut names {
                 *name = name.strip_suffix("_fr").or(name.strip_suffix("_en")).unwrap_or(name);
@@ -161,5 +184,8 @@ mod tests {
         let args = BTreeMap::from([("size_bytes".to_owned(), Arg::Int(10_485_760)), ("n".to_owned(), Arg::Num(1.5))]);
         assert_eq!(fill("{size_bytes}, {n}, {x}", &args, Lang::Fr), "10\u{202F}485\u{202F}760 octets, 1,5, —");
         assert_eq!(fill("{size_bytes}, {n} {", &args, Lang::En), "10,485,760 bytes, 1.5 {");
+        let optional = "Unknown.[ The nearest: {n}.][ Or: {n}, {x}.]";
+        assert_eq!(fill(optional, &args, Lang::En), "Unknown. The nearest: 1.5.");
+        assert_eq!(fill(optional, &BTreeMap::new(), Lang::En), "Unknown.");
     }
 }

@@ -16,7 +16,7 @@ pub enum Lang {
 
 /// One sentence in both languages.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a text in both languages: { fr = \"…\", en = \"…\" }")]
 pub struct Text {
     /// French.
     pub fr: String,

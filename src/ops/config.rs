@@ -1,10 +1,11 @@
 //! Configuration of what is served over HTTP.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// Metrics, health and console over HTTP. Configuration `[http]`.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -137,8 +138,7 @@ impl HttpConfig {
         if self.listen.is_empty() {
             return Ok(None);
         }
-        let wrong = |e: std::net::AddrParseError| std::io::Error::new(std::io::ErrorKind::InvalidInput, e.to_string());
-        let listen: SocketAddr = self.listen.parse().map_err(|e| HttpError::Address { listen: self.listen.clone(), source: wrong(e) })?;
+        let listen = self.address()?;
         let token = match &self.token_file {
             Some(_) if !self.token.is_empty() => {
                 return Err(HttpError::Token("http.token and http.token_file are both set: one of them would be ignored".into()));
@@ -169,6 +169,31 @@ impl HttpConfig {
             }
         }
         Ok(Some(Checked { listen, token: Some(token).filter(|t| !t.is_empty()), tls }))
+    }
+
+    fn address(&self) -> Result<SocketAddr, HttpError> {
+        self.listen.parse().map_err(|e: std::net::AddrParseError| self.no_address(e.to_string()))
+    }
+
+    fn no_address(&self, why: String) -> HttpError {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, why);
+        HttpError::Address { listen: self.listen.clone(), source }
+    }
+
+    /// Where this machine itself reaches us: over loopback where we listen on every address.
+    ///
+    /// # Errors
+    /// [`HttpError::Address`] where nothing is served, or on a port that only the server knows.
+    pub fn local_url(&self) -> Result<Url, HttpError> {
+        let mut listen = self.address()?;
+        if listen.port() == 0 {
+            return Err(self.no_address("the system chooses the port".into()));
+        }
+        if listen.ip().is_unspecified() {
+            listen.set_ip(if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        let scheme = if self.certificate_file.is_some() { "https" } else { "http" };
+        Url::parse(&format!("{scheme}://{listen}/")).map_err(|e| self.no_address(e.to_string()))
     }
 
     /// Whether browsers reach us over TLS.
@@ -202,6 +227,21 @@ mod tests {
             assert!(HttpConfig { listen: listen.into(), ..HttpConfig::default() }.resolve().unwrap().is_some());
         }
         assert!(HttpConfig { listen: String::new(), ..HttpConfig::default() }.resolve().unwrap().is_none());
+    }
+
+    #[test]
+    fn this_machine_reaches_us_over_loopback() {
+        let url = |listen: &str, certificate: bool| {
+            let config =
+                HttpConfig { listen: listen.into(), certificate_file: certificate.then(|| "c.pem".into()), ..HttpConfig::default() };
+            config.local_url().map(String::from)
+        };
+        assert_eq!(url("0.0.0.0:9464", false).unwrap(), "http://127.0.0.1:9464/");
+        assert_eq!(url("[::]:9464", true).unwrap(), "https://[::1]:9464/");
+        assert_eq!(url("192.0.2.7:80", false).unwrap(), "http://192.0.2.7/");
+        for nowhere in ["", "127.0.0.1:0", "worker:9464"] {
+            assert!(matches!(url(nowhere, false), Err(HttpError::Address { .. })), "{nowhere}");
+        }
     }
 
     #[test]

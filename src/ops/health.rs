@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::antivirus::AntivirusConfig;
 use crate::antivirus::clamd::Engine;
@@ -20,7 +20,7 @@ use crate::queue::{Depth, Health as QueueHealth, Queue};
 use crate::store::{Key, Store};
 
 /// What must hold for work to be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// The queue answers.

@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router, middleware};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::board::Board;
@@ -134,17 +134,23 @@ async fn livez(State(app): State<Watched>) -> Response {
     "ok\n".into_response()
 }
 
-#[derive(Serialize)]
-struct Ready {
-    ready: bool,
-    reasons: Vec<Reason>,
+/// What `/readyz` answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// Whether a job could be taken now.
+    pub ready: bool,
+    /// What does not hold; empty where it is ready.
+    pub reasons: Vec<Reason>,
 }
 
-#[derive(Serialize)]
-struct Reason {
-    condition: Condition,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+/// A condition that does not hold.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reason {
+    /// Which.
+    pub condition: Condition,
+    /// Why, for those who may know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 async fn readyz(State(app): State<Watched>, Extension(visitor): Extension<Visitor>) -> Response {

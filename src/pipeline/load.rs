@@ -429,8 +429,9 @@ after = ["a"]
         let directory = Path::new("pipelines");
         assert_eq!(find("lgc-vague-2", directory).unwrap(), directory.join("lgc-vague-2.toml"));
         assert!(find("pipelines/dpi-vague-2.toml", directory).is_ok());
-        let unknown = find("lgc-vague-3", directory).unwrap_err().to_string();
-        assert_eq!(unknown, "PIPELINE-UNKNOWN: no pipeline `lgc-vague-3` in pipelines (there: dpi-vague-2, lgc-vague-2)");
+        let unknown = find("lgc-vague-3", directory).unwrap_err();
+        assert!(unknown.to_string().starts_with("PIPELINE-UNKNOWN: no pipeline `lgc-vague-3` in pipelines (there: "), "{unknown}");
+        assert!(matches!(unknown, PipelineError::Unknown { known, .. } if known.iter().any(|id| id == "dpi-vague-2")));
         assert!(find("../pipelines/lgc-vague-2", directory).is_err(), "an id names no other directory");
     }
 

@@ -217,7 +217,7 @@ impl Inner {
             Some(Errno::ROFS) => (false, "the file system is mounted read-only: remount it for writing"),
             Some(Errno::NAMETOOLONG) => (false, "the name is too long for this file system"),
             Some(Errno::LOOP) => (false, "a symbolic link is in the way: none is followed in a store"),
-            Some(Errno::NOTDIR) => (false, "an object stands where a folder is needed"),
+            Some(Errno::NOTDIR | Errno::EXIST) => (false, "a file stands where a folder is needed"),
             Some(Errno::ISDIR) => (false, "a folder stands where an object is needed"),
             Some(Errno::XDEV) => (false, "another file system is mounted below the store: it must be one"),
             Some(Errno::MLINK) => (false, "the file has too many names"),

@@ -60,7 +60,13 @@ fn an_error_names_its_page_and_explain_knows_both_kinds_of_code() {
     let failed = greffier(&["check", "/nowhere"]);
     assert_eq!(failed.status.code(), Some(2));
     let said = String::from_utf8_lossy(&failed.stderr).into_owned();
-    assert!(said.contains("SUBMISSION-UNREADABLE: ") && said.contains("→ greffier explain SUBMISSION-UNREADABLE"), "{said}");
+    assert!(
+        said.starts_with("greffier: Le dossier ou le document de soumission ne peut pas être lu.\n  SUBMISSION-UNREADABLE: "),
+        "{said}"
+    );
+    assert!(said.ends_with("→ greffier explain SUBMISSION-UNREADABLE\n"), "{said}");
+    let english = greffier(&["check", "/nowhere", "--lang", "en"]);
+    assert!(String::from_utf8_lossy(&english.stderr).starts_with("greffier: The folder or submission document cannot be read.\n"));
     for (asked, lang, expected) in [
         ("SUBMISSION-UNREADABLE", "fr", "Que faire"),
         ("submission-unreadable", "en", "What to do"),

@@ -44,6 +44,10 @@ fn a_fit_machine_is_told_line_by_line() {
     for what in ["version", "test file", "limits", "stream"] {
         assert_eq!(check(&report, &format!("antivirus {engine} {what}"))["ok"], true, "{report}");
     }
+    for (what, renderer) in [("PDF", "pdftoppm"), ("videos", "ffmpeg")] {
+        let drawn = check(&report, &format!("previews of {what}"));
+        assert!(drawn["detail"].as_str().unwrap().ends_with(renderer), "{drawn}");
+    }
     let all = report["checks"].as_array().unwrap().iter().all(|c| c["ok"] == true);
     assert_eq!(report["ok"], all);
     assert_eq!(exit, Some(i32::from(!all)));
@@ -51,9 +55,19 @@ fn a_fit_machine_is_told_line_by_line() {
 
 #[test]
 fn what_is_not_enough_is_named_with_what_to_change() {
-    let (exit, report) = doctor(&[("GREFFIER_CHECK__JOBS", "1000000"), ("GREFFIER_ANTIVIRUS__ENGINES", "[\"127.0.0.1:1\"]")], &[]);
+    let settings = [
+        ("GREFFIER_CHECK__JOBS", "1000000"),
+        ("GREFFIER_ANTIVIRUS__ENGINES", "[\"127.0.0.1:1\"]"),
+        ("GREFFIER_PREVIEW__PDF_RENDERER", "/no/pdftoppm"),
+    ];
+    let (exit, report) = doctor(&settings, &[]);
     assert_eq!((exit, &report["ok"]), (Some(1), &false.into()));
-    for (name, advice) in [("memory", "check.jobs"), ("open files", "LimitNOFILE"), ("antivirus 127.0.0.1:1 answers", "start clamd")] {
+    for (name, advice) in [
+        ("memory", "check.jobs"),
+        ("open files", "LimitNOFILE"),
+        ("antivirus 127.0.0.1:1 answers", "start clamd"),
+        ("previews", "/no/pdftoppm"),
+    ] {
         let check = check(&report, name);
         assert!(check["ok"] == false && check["detail"].as_str().unwrap().contains(advice), "{check}");
     }

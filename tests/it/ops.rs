@@ -130,6 +130,46 @@ fn with_a_token_nothing_but_health_is_open() {
     assert!((0..12).map(|_| login("wrong-horse-battery").0).any(|status| status == 429), "guessing is slowed down");
 }
 
+/// `greffier health`, with what it said.
+fn health(arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = command().arg("health").args(arguments).envs(settings.iter().copied()).output().expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn health_is_asked_by_command_and_told_by_exit_code() {
+    let served = serve(&format!("token = \"{TOKEN}\""));
+    let url = format!("http://{}", served.address);
+    let until = |arguments: &[&str], settings: &[(&str, &str)], expected: Option<i32>| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
+        loop {
+            let (code, said) = health(arguments, settings);
+            if code == expected {
+                break said;
+            }
+            assert!(std::time::Instant::now() < deadline, "{code:?} {said}");
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    };
+    // Found where the configuration says, and through no proxy.
+    let listen = [("GREFFIER_HTTP__LISTEN", served.address.as_str()), ("http_proxy", "http://127.0.0.1:9")];
+    assert!(until(&["--lang", "en"], &listen, Some(0)).contains("is ready"));
+    assert_eq!(health(&["--url", &url, "--live"], &[]), (Some(0), "✔ Ce worker avance.\n".into()));
+    // The vault goes away: it is alive, and not ready. Why is for those who have the token.
+    std::fs::rename(served.folder.path().join("vault"), served.folder.path().join("away")).expect("moved");
+    let said = until(&["--url", &url], &[], Some(1));
+    assert!(said.contains("n'est pas prêt") && said.lines().any(|line| line == "  vault"), "{said}");
+    assert_eq!(health(&["--url", &url, "--live"], &[]).0, Some(0));
+
+    let (code, said) = health(&["--url", &format!("{url}/nothing/here/")], &[]);
+    assert!(code == Some(1) && said.contains("HTTP 401"), "{code:?} {said}");
+    drop(served);
+    let (code, said) = health(&["--url", &url], &[]);
+    assert!(code == Some(1) && said.contains("ne répond pas"), "{code:?} {said}");
+    let (code, said) = health(&[], &[("GREFFIER_HTTP__LISTEN", "")]);
+    assert!(code == Some(2) && said.contains("HTTP-ADDRESS"), "{code:?} {said}");
+}
+
 #[test]
 fn beyond_loopback_without_protection_it_does_not_start() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -119,6 +119,15 @@ async fn a_folder_that_is_not_mounted_is_no_empty_store() {
     assert!(matches!(create(&*store, &key("a"), b"x").await, Err(StoreError::Unavailable { .. })));
     assert!(!store.probe(false).await.iter().all(|p| p.ok));
     assert!(!root.exists());
+    // A file in its place, or above it, is no matter of time.
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    for root in [file.clone(), file.join("below")] {
+        let store = open(&StoreConfig::directory(&root)).await.unwrap();
+        assert!(matches!(store.stat(&key("a")).await, Err(StoreError::Refused { .. })), "{root:?}");
+        let probes = store.probe(true).await;
+        assert!(matches!(probes.as_slice(), [probe] if !probe.ok && probe.detail.contains("a file stands")), "{probes:?}");
+    }
     // Who may write there makes it, when it starts.
     assert!(store.probe(true).await.iter().all(|p| p.ok));
     assert_eq!(create(&*store, &key("a"), b"x").await.unwrap(), Created::New);
