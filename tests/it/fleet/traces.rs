@@ -142,8 +142,9 @@ async fn a_trace_goes_from_the_sender_through_the_worker_to_the_events() {
         let fleet = traced(kind, &collector, |_| ()).await;
         let deposit = fleet.dir.path().join("depot");
         std::fs::create_dir_all(deposit.join("APCV.01")).unwrap();
-        std::fs::write(deposit.join("APCV.01/nom-du-patient.txt"), "Phrase confidentielle.\n").unwrap();
-        std::fs::write(deposit.join("APCV.01/dossier-secret.csv"), "cas;valeur\n1;confidentiel\n").unwrap();
+        let (table, text) = ("cas;valeur\n1;confidentiel\n", "Phrase confidentielle.\n");
+        std::fs::write(deposit.join("APCV.01/dossier-secret.csv"), table).unwrap();
+        std::fs::write(deposit.join("APCV.01/nom-du-patient.txt"), text).unwrap();
         let worker = fleet.worker();
         let mut submit = fleet.command();
         submit.arg("submit").arg(&deposit).args(["--json", "--timeout", "60"]);
@@ -188,10 +189,10 @@ async fn a_trace_goes_from_the_sender_through_the_worker_to_the_events() {
         let items: Vec<_> = spans.iter().filter(|s| s.name == "item").collect();
         let positions: Vec<_> = items.iter().map(|item| item.attributes["greffier.item.position"].as_str()).collect();
         assert!(items.iter().all(|item| item.parent == check.id) && positions.len() == 2, "{spans:#?}");
-        for (position, format, size) in [("0", "csv", "30"), ("1", "text", "23")] {
+        for (position, format, size) in [("0", "csv", table.len()), ("1", "txt", text.len())] {
             let item = items.iter().find(|item| item.attributes["greffier.item.position"] == position).unwrap();
             let found = (item.attributes["greffier.item.format"].as_str(), item.attributes["greffier.item.size"].as_str());
-            assert_eq!(found, (format, size), "{items:#?}");
+            assert_eq!(found, (format, size.to_string().as_str()), "{items:#?}");
             for part in ["ingest", "inspect"] {
                 let parts = spans.iter().filter(|s| s.name == part && s.parent == item.id).count();
                 assert_eq!(parts, 1, "{part} of {item:?}: {spans:#?}");
