@@ -3,8 +3,10 @@
 //! `greffier.toml` is looked for where `--config` or `GREFFIER_CONFIG` says, then in the working directory, then
 //! in `/etc/greffier/`. A key of a section is overridden by `GREFFIER_<SECTION>__<KEY>`
 //! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`); the value is read as TOML, or as a string where it is not TOML.
+//! Variables of OpenTelemetry that have a key here ([`STANDARD`]) override the file as well, and ours override them.
 //! Unknown keys are refused with file, line and column, or with the name of the variable.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -20,6 +22,7 @@ use crate::ops::config::HttpConfig;
 use crate::queue::config::QueueConfig;
 use crate::sandbox::SandboxConfig;
 use crate::store::config::StoreConfig;
+use crate::telemetry::config::TelemetryConfig;
 use crate::worker::config::WorkerConfig;
 
 /// All settings.
@@ -50,6 +53,8 @@ pub struct Config {
     pub pipelines: PipelinesConfig,
     /// Metrics, health and console over HTTP.
     pub http: HttpConfig,
+    /// Traces of jobs for an OpenTelemetry collector.
+    pub telemetry: TelemetryConfig,
     /// What is logged, and how.
     pub log: LogConfig,
 }
@@ -69,6 +74,7 @@ impl Default for Config {
             worker: WorkerConfig::default(),
             pipelines: PipelinesConfig::default(),
             http: HttpConfig::default(),
+            telemetry: TelemetryConfig::default(),
             log: LogConfig::default(),
         }
     }
@@ -182,6 +188,11 @@ pub enum ConfigError {
 
 const PREFIX: &str = "GREFFIER_";
 
+/// Variables by which every program is told the same, and their keys here (OpenTelemetry, « Environment Variable
+/// Specification »: an empty value is as good as none). `OTEL_EXPORTER_OTLP_HEADERS` is read by the exporter alone: secrets.
+const STANDARD: [(&str, &str, &str); 2] =
+    [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry", "endpoint"), ("OTEL_SERVICE_NAME", "telemetry", "service_name")];
+
 impl Config {
     /// Reads the file (`explicit`, or the usual places) and the environment.
     ///
@@ -197,9 +208,13 @@ impl Config {
                 parse(&text, &path)?
             }
         };
-        let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")).collect();
-        variables.sort();
-        for (variable, value) in variables {
+        let environment: BTreeMap<String, String> = environment.collect();
+        for (variable, section, key) in STANDARD {
+            if let Some(value) = environment.get(variable).filter(|value| !value.is_empty()) {
+                set(&mut table, variable, section, key, toml::Value::String(value.clone()))?;
+            }
+        }
+        for (variable, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")) {
             overlay(&mut table, &variable, &value)?;
             // Read again after each variable, so that the one at fault is named.
             Self::deserialize(table.clone())
@@ -226,6 +241,7 @@ impl Config {
         self.queue.check().map_err(ConfigError::Contradiction)?;
         self.staging.check("staging").map_err(ConfigError::Contradiction)?;
         self.vault.check("vault").map_err(ConfigError::Contradiction)?;
+        self.telemetry.check().map_err(ConfigError::Contradiction)?;
         self.worker.check(&self.queue).map_err(ConfigError::Contradiction)?;
         self.gazelle.check().map_err(ConfigError::Contradiction)
     }
@@ -242,15 +258,22 @@ fn parse(text: &str, path: &Path) -> Result<toml::Table, ConfigError> {
 }
 
 fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
-    let refuse = |message: &str| ConfigError::Variable { variable: variable.to_owned(), message: message.to_owned() };
     let path = variable.trim_start_matches(PREFIX).to_lowercase();
-    let Some((section, key)) = path.split_once("__") else { return Err(refuse("expected GREFFIER_<SECTION>__<KEY>")) };
+    let Some((section, key)) = path.split_once("__") else {
+        return Err(ConfigError::Variable { variable: variable.to_owned(), message: "expected GREFFIER_<SECTION>__<KEY>".to_owned() });
+    };
     let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
         .ok()
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    set(table, variable, section, key, value)
+}
+
+fn set(table: &mut toml::Table, variable: &str, section: &str, key: &str, value: toml::Value) -> Result<(), ConfigError> {
     let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    let Some(section) = section.as_table_mut() else { return Err(refuse("not a section")) };
+    let Some(section) = section.as_table_mut() else {
+        return Err(ConfigError::Variable { variable: variable.to_owned(), message: "not a section".to_owned() });
+    };
     section.insert(key.to_owned(), value);
     Ok(())
 }
@@ -283,6 +306,17 @@ mod tests {
     fn an_unknown_variable_is_refused_by_name() {
         let error = load("", &[("GREFFIER_CHECK__JOSB", "5")]).unwrap_err();
         assert!(matches!(&error, ConfigError::Variable { variable, .. } if variable == "GREFFIER_CHECK__JOSB"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_every_program_knows_override_the_file_and_are_overridden_by_ours() {
+        let file = "[telemetry]\nendpoint = \"http://file\"\n";
+        let standard = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard"), ("OTEL_SERVICE_NAME", "42")];
+        let config = load(file, &standard).unwrap().telemetry;
+        assert_eq!((config.endpoint.as_str(), config.service_name.as_str()), ("http://standard", "42"));
+        let ours = [standard[0], ("GREFFIER_TELEMETRY__ENDPOINT", "")];
+        assert_eq!(load(file, &ours).unwrap().telemetry.endpoint, "", "how one program among others is left out");
+        assert_eq!(load(file, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).unwrap().telemetry.endpoint, "http://file");
     }
 
     #[test]

@@ -19,5 +19,6 @@ pub mod queue;
 pub mod sandbox;
 pub mod seal;
 pub mod store;
+pub mod telemetry;
 pub mod tls;
 pub mod worker;

@@ -33,6 +33,7 @@ use crate::queue::observed::{Operation as QueueOperation, QueueObserver};
 use crate::queue::{Depth, Place, QueueError};
 use crate::store::StoreError;
 use crate::store::observed::{Operation as StoreOperation, StoreObserver};
+use crate::telemetry;
 
 /// Media type of what [`Metrics::encode`] writes (OpenMetrics 1.0, « Overall Structure »).
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -165,7 +166,7 @@ pub const REASONS: &[&str] = &[
 
 const OTHER: &str = "other";
 
-/// What [`GazelleOutcome`] is called in metrics.
+/// [`GazelleOutcome::as_str`].
 const GAZELLE_OUTCOMES: &[&str] = &[
     "fetched",
     "not_a_link",
@@ -179,22 +180,6 @@ const GAZELLE_OUTCOMES: &[&str] = &[
     "unreachable",
     "offline",
 ];
-
-fn gazelle_word(outcome: &GazelleOutcome) -> &'static str {
-    match outcome {
-        GazelleOutcome::Fetched { .. } => "fetched",
-        GazelleOutcome::NotALink { .. } => "not_a_link",
-        GazelleOutcome::NotAllowed { .. } => "not_allowed",
-        GazelleOutcome::NotAProof => "not_a_proof",
-        GazelleOutcome::NotRecognised { .. } => "not_recognised",
-        GazelleOutcome::ShapeOnly => "shape_only",
-        GazelleOutcome::Private { .. } => "private",
-        GazelleOutcome::Unknown => "unknown",
-        GazelleOutcome::Pending { .. } => "pending",
-        GazelleOutcome::Unreachable { .. } => "unreachable",
-        GazelleOutcome::Offline => "offline",
-    }
-}
 
 const VERDICTS: [Verdict; 4] = [Verdict::Accepted, Verdict::AcceptedWithWarnings, Verdict::Rejected, Verdict::Undetermined];
 
@@ -445,7 +430,7 @@ impl Metrics {
 
     /// A link was followed, or not.
     pub fn link_followed(&self, outcome: &GazelleOutcome) {
-        self.0.links.get_or_create(&[("outcome", gazelle_word(outcome))]).inc();
+        self.0.links.get_or_create(&[("outcome", outcome.as_str())]).inc();
     }
 
     // -------------------------------------------------------------------------------------------------- saturation
@@ -600,6 +585,11 @@ impl Inner {
         to.register("greffier_queue_requests", "Requests to the queue, by result", self.queue_requests.clone());
         to.register("greffier_child_slots", "Inspection children: running, and allowed at once", self.child_slots.clone());
         to.register("greffier_spool_bytes", "Bytes in the spool", self.spool.clone());
+        to.register(
+            "greffier_trace_spans_dropped",
+            "Spans that no collector got: the queue was full, or the collector did not take them",
+            telemetry::dropped(),
+        );
         to.register("greffier_draining", "Whether this worker takes no more jobs (0 or 1)", self.draining.clone());
     }
 

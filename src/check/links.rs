@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::item_span;
 use crate::gazelle::link::{Recognised, recognise};
 use crate::gazelle::{GazelleClient, GazelleConfig, GazellePolicy, PinSource};
 use crate::model::gazelle::{GazelleFacts, GazelleOutcome, Unreachable};
+use crate::telemetry::{self, KeyValue};
 
 /// What asks links.
 #[derive(Clone)]
@@ -50,32 +52,38 @@ impl Links {
         urls.into_iter().filter_map(of).collect()
     }
 
-    /// Starts asking `links` (item id, address); one task per host gives the facts of its links.
-    pub fn start(&self, links: Vec<(String, String)>) -> JoinSet<Vec<(String, GazelleFacts)>> {
-        let mut by_host: BTreeMap<Option<String>, Vec<(String, String)>> = BTreeMap::new();
-        for (id, url) in links {
+    /// Starts asking `links` (position of the item in its submission, its id, address); one task per host gives the facts of
+    /// its links.
+    pub fn start(&self, links: Vec<(usize, String, String)>) -> JoinSet<Vec<(String, GazelleFacts)>> {
+        let mut by_host: BTreeMap<Option<String>, Vec<(usize, String, String)>> = BTreeMap::new();
+        for (position, id, url) in links {
             let host = match recognise(&url, &self.policy, &self.config) {
                 Recognised::Report(link) => link.facts.host.clone(),
                 Recognised::Settled(..) => None,
             };
-            by_host.entry(host).or_default().push((id, url));
+            by_host.entry(host).or_default().push((position, id, url));
         }
         let mut running = JoinSet::new();
         for (host, links) in by_host {
             let links_of_host = self.clone();
-            running.spawn(async move { links_of_host.ask_in_turn(host.is_some(), links).await });
+            running.spawn(telemetry::carried_along(async move { links_of_host.ask_in_turn(host.is_some(), links).await }));
         }
         running
     }
 
-    async fn ask_in_turn(&self, one_host: bool, links: Vec<(String, String)>) -> Vec<(String, GazelleFacts)> {
+    async fn ask_in_turn(&self, one_host: bool, links: Vec<(usize, String, String)>) -> Vec<(String, GazelleFacts)> {
         let mut silent: Option<GazelleOutcome> = None;
         let mut all = Vec::with_capacity(links.len());
-        for (id, url) in links {
+        for (position, id, url) in links {
             let facts = match &silent {
                 // Asked as if offline: a pinned copy still stands in where there is one.
                 Some(outcome) => self.without_asking(&url, outcome).await,
-                None => self.client.fetch_or_replay(&url, self.pins.as_ref()).await,
+                None => {
+                    let span = item_span("gazelle", position);
+                    let facts = span.run(self.client.fetch_or_replay(&url, self.pins.as_ref())).await;
+                    span.set(KeyValue::new("greffier.gazelle.outcome", facts.outcome.as_str()));
+                    facts
+                }
             };
             if one_host && silent.is_none() && is_silence(&facts.outcome) {
                 silent = Some(facts.outcome.clone());

@@ -31,6 +31,7 @@ use crate::model::submission::{Content, FileRef, Submission};
 use crate::model::{Facts, Signal, Text};
 use crate::pipeline::Loaded;
 use crate::sandbox::{Sandbox, SandboxError};
+use crate::telemetry::{self, KeyValue, Span, SpanKind};
 use facts_cache::FactsCache;
 use ingest::Digest;
 use links::Links;
@@ -204,9 +205,10 @@ impl Examiner {
                 *gazelle = gazelle.without_bodies();
             }
         }
-        let assessing = Instant::now();
+        let (assessing, span) = (Instant::now(), Span::part("assess"));
         let mut report = assess::assess(loaded, submission, &examined);
         took.assess = assessing.elapsed();
+        drop(span);
         report.limitations.extend(self.limitations(&examined));
         Checked { report, pins, took }
     }
@@ -247,22 +249,31 @@ impl Examiner {
     ) -> (BTreeMap<String, Examined>, Took) {
         let total = submission.items.len();
         let mut running = JoinSet::new();
-        for item in &submission.items {
+        for (position, item) in submission.items.iter().enumerate() {
             let Content::File(file) = &item.content else { continue };
             let (examiner, sources) = (self.clone(), Arc::clone(&sources));
             let (id, file) = (item.id.clone(), file.clone());
+            let span = item_span("item", position);
             running.spawn(async move {
-                sources.fetch(&id, &file).await;
-                let _place = examiner.places.take(&examiner.turn).await;
-                let looked = match sources.open(&id, &file).await {
-                    Ok(source) => examiner.examine(source).await,
-                    Err(e) => Examined { signals: vec![e.signal()], ..Examined::default() },
+                let looking = async {
+                    sources.fetch(&id, &file).await;
+                    let _place = examiner.places.take(&examiner.turn).await;
+                    match sources.open(&id, &file).await {
+                        Ok(source) => examiner.examine(source).await,
+                        Err(e) => Examined { signals: vec![e.signal()], ..Examined::default() },
+                    }
                 };
+                let looked = span.run(looking).await;
+                looked.size.into_iter().for_each(|size| span.set(telemetry::count("greffier.item.size", size)));
+                if let Some(facts) = &looked.facts {
+                    span.set(KeyValue::new("greffier.facts.known", looked.was_known));
+                    facts.format.into_iter().for_each(|format| span.set(KeyValue::new("greffier.item.format", format.code())));
+                }
                 (id, looked)
             });
         }
-        let links = submission.items.iter().filter_map(|item| match &item.content {
-            Content::Link(link) => Some((item.id.clone(), link.url.clone())),
+        let links = submission.items.iter().enumerate().filter_map(|(position, item)| match &item.content {
+            Content::Link(link) => Some((position, item.id.clone(), link.url.clone())),
             Content::File(_) => None,
         });
         let mut asking = self.links.as_ref().map(|l| l.start(links.collect())).unwrap_or_default();
@@ -324,7 +335,7 @@ impl Examiner {
             Ok(copy) => {
                 let began = Instant::now();
                 let scanning = async {
-                    let scan = antivirus.scan(&copy, size).await;
+                    let scan = Span::part("antivirus").run(antivirus.scan(&copy, size)).await;
                     (scan, began.elapsed())
                 };
                 let (mut looked, (scan, took)) = tokio::join!(self.describe(file, digest), scanning);
@@ -351,7 +362,12 @@ impl Examiner {
             (looked.facts, looked.was_known) = (Some(facts), true);
             return looked;
         }
-        let ended = self.sandbox.inspect(file).await;
+        let span = Span::part("inspect");
+        let ended = span.run(self.sandbox.inspect(file)).await;
+        if ended.is_err() {
+            span.fail("item-inspection-failed");
+        }
+        drop(span);
         if let Some(cache) = &self.cache
             && (matches!(ended, Err(SandboxError::Killed)) || ended.as_ref().is_ok_and(|facts| facts.has("sandbox-wall")))
             && cache.strike(&digest.sha256, self.sandbox.limits()).await
@@ -392,6 +408,11 @@ impl Examiner {
         };
         assess::assess_loose(name, &looked, rules, severities)
     }
+}
+
+/// The span of an item, which is told by its position in the submission, from 0: its id may be the name of a file.
+fn item_span(name: &'static str, position: usize) -> Span {
+    Span::begin(SpanKind::Internal, name, [telemetry::count("greffier.item.position", position as u64)])
 }
 
 fn inspection_failed(why: &str) -> Signal {

@@ -24,8 +24,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, LogConfig, LogFormat};
-use crate::model::{Lang, Verdict};
+use crate::model::{Lang, Verdict, errors};
 use crate::sandbox::Sandbox;
+use crate::telemetry;
 
 /// Everything accepted, perhaps with warnings.
 pub const EXIT_ACCEPTED: u8 = 0;
@@ -128,6 +129,12 @@ pub async fn run() -> ExitCode {
     }
     start_logging(&config.log, cli.common.verbose, cli.common.color);
     let lang = cli.common.lang.unwrap_or(config.check.lang);
+    // What jobs go through; other commands are over before anybody would look at a trace of them.
+    let traced = matches!(cli.command, Command::Worker(_) | Command::Serve(_) | Command::Submit(_));
+    let telemetry = match traced.then(|| telemetry::start(&config.telemetry)).transpose() {
+        Ok(telemetry) => telemetry.flatten(),
+        Err(e) => return fail(&e.into()),
+    };
     let ended = match cli.command {
         Command::Check(args) => check::run(args, &config, lang).await,
         Command::Inspect(args) => inspect::run(args, &config, lang).await,
@@ -146,6 +153,9 @@ pub async fn run() -> ExitCode {
         Command::Keys(args) => keys::run(&args, lang),
         Command::Queue(args) => queue::run(args, &config, lang).await,
     };
+    if let Some(telemetry) = telemetry {
+        telemetry.finish().await;
+    }
     ended.unwrap_or_else(|e| fail(&e, lang))
 }
 
@@ -158,8 +168,8 @@ fn fail(error: &anyhow::Error, lang: Lang) -> ExitCode {
         return ExitCode::from(EXIT_ACCEPTED);
     }
     let lines: Vec<_> = error.chain().flat_map(|cause| cause.to_string().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let code = lines.iter().find_map(|line| known_code(line));
-    let summary = code.and_then(crate::model::errors::get).map(|page| page.summary.get(lang).to_owned());
+    let code = lines.iter().find_map(|line| errors::code_in(line));
+    let summary = code.and_then(errors::get).map(|page| page.summary.get(lang).to_owned());
     for (n, line) in summary.into_iter().chain(lines).enumerate() {
         anstream::eprintln!("{}{}", if n == 0 { "greffier: " } else { "  " }, display_safe(&line, 2000));
     }
@@ -169,12 +179,6 @@ fn fail(error: &anyhow::Error, lang: Lang) -> ExitCode {
     // Nobody has to change anything but to try again.
     let passes = error.chain().any(|c| c.downcast_ref::<crate::queue::QueueError>().is_some_and(crate::queue::QueueError::is_transient));
     ExitCode::from(if passes { EXIT_UNDETERMINED } else { EXIT_USAGE })
-}
-
-/// The first code in an error that has a help page.
-fn known_code(said: &str) -> Option<&'static str> {
-    let mut words = said.split_whitespace().filter_map(|word| word.strip_suffix(':'));
-    words.find_map(|word| crate::model::errors::all().get_key_value(word).map(|(code, _)| code.as_str()))
 }
 
 fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {
@@ -194,7 +198,7 @@ fn start_logging(config: &LogConfig, verbose: u8, colour: Colour) {
     // Only fails when a logger is installed already, which nothing before this does.
     let _ = match config.format {
         LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Json => builder.json().map_event_format(telemetry::log::Traced).try_init(),
     };
 }
 

@@ -25,6 +25,7 @@ use crate::model::submission::{Content, Submission};
 use crate::model::text::display_safe;
 use crate::model::{Lang, Verdict};
 use crate::pipeline;
+use crate::queue::traced;
 use crate::store::{self, Key, Store};
 
 /// How long nothing may be heard before a person is told that perhaps nobody works.
@@ -85,7 +86,7 @@ pub async fn run(args: SubmitArgs, config: &Config, lang: Lang) -> anyhow::Resul
         time: Some(jiff::Timestamp::now()),
         ..Envelope::new(id.clone(), SUBMISSION_REQUESTED, "greffier submit", body)
     };
-    edges.queue.enqueue(args.lane, &message).await?;
+    traced::enqueue(edges.queue.as_ref(), args.lane, message).await?;
     let Some(replies) = &mut replies else {
         render::print_line(&id)?;
         return Ok(ExitCode::SUCCESS);

@@ -37,6 +37,12 @@ pub fn all() -> &'static BTreeMap<String, ErrorPage> {
     })
 }
 
+/// The first code in what an error says that has a page.
+pub fn code_in(said: &str) -> Option<&'static str> {
+    let mut words = said.split_whitespace().filter_map(|word| word.strip_suffix(':'));
+    words.find_map(|word| all().get_key_value(word).map(|(code, _)| code.as_str()))
+}
+
 /// The page of `code`.
 pub fn get(code: &str) -> Option<&'static ErrorPage> {
     all().get(code)

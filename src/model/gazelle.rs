@@ -243,6 +243,25 @@ pub enum GazelleOutcome {
     Offline,
 }
 
+impl GazelleOutcome {
+    /// The word used in metrics and traces.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fetched { .. } => "fetched",
+            Self::NotALink { .. } => "not_a_link",
+            Self::NotAllowed { .. } => "not_allowed",
+            Self::NotAProof => "not_a_proof",
+            Self::NotRecognised { .. } => "not_recognised",
+            Self::ShapeOnly => "shape_only",
+            Self::Private { .. } => "private",
+            Self::Unknown => "unknown",
+            Self::Pending { .. } => "pending",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Offline => "offline",
+        }
+    }
+}
+
 /// Why an address must not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

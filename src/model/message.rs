@@ -84,7 +84,7 @@ pub struct Envelope {
     pub correlation_id: Option<String>,
     /// Queue that also gets the events of this job.
     pub reply_to: Option<String>,
-    /// W3C trace context, carried on.
+    /// W3C trace context: the span that sent it where jobs are traced, else carried on as it came.
     pub traceparent: Option<String>,
     /// What fairness counts by: the candidature number. Absent: a sender of its own.
     pub candidature: Option<String>,

@@ -38,6 +38,7 @@ use crate::model::text::display_safe;
 use crate::model::{Lang, Text, Verdict};
 use crate::queue::{Place, QueueError, Waiting};
 use crate::store::StoreError;
+use crate::telemetry::{KeyValue, Span, SpanKind};
 use crate::worker::state::{JobState, State as WorkerState};
 
 const STYLE: &str = include_str!("templates/console.css");
@@ -57,6 +58,8 @@ const TEMPLATES: [(&str, &str); 9] = [
 
 /// Lines of one page of submissions.
 const PAGE: usize = 50;
+/// Where a draft becomes a job.
+const SUBMIT: &str = "/deposit/{draft}";
 /// Parked jobs looked at.
 const MAX_PARKED: usize = 500;
 /// People who follow submissions at once.
@@ -93,7 +96,7 @@ pub(super) fn router(parts: Parts, guard: Guard, stopped: watch::Receiver<bool>)
         .route("/parked", get(parked))
         .route("/parked/requeue", post(requeue))
         .route("/deposit", get(deposit).post(begin))
-        .route("/deposit/{draft}", post(submit))
+        .route(SUBMIT, post(submit))
         .route("/deposit/{draft}/file", put(upload).layer(DefaultBodyLimit::disable()))
         .route("/login", get(login_page).post(login))
         .route("/logout", post(logout))
@@ -1118,10 +1121,16 @@ async fn submit(
 ) -> Response {
     let look = Look::new(&app, visitor, &headers, "/deposit");
     let Some(intake) = &app.0.parts.intake else { return look.not_found() };
-    match intake.submit(&draft, said).await {
+    // The route and not the path, in which the draft's secret stands.
+    let attributes = [KeyValue::new("http.request.method", "POST"), KeyValue::new("http.route", SUBMIT)];
+    let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let span = Span::follow(traceparent, SpanKind::Server, format!("POST {SUBMIT}"), attributes);
+    let response = match span.run(intake.submit(&draft, said)).await {
         Ok(job) => Json(serde_json::json!({ "location": format!("/submissions/{job}") })).into_response(),
         Err(error) => look.deposit_failed(&error),
-    }
+    };
+    span.set(KeyValue::new("http.response.status_code", i64::from(response.status().as_u16())));
+    response
 }
 
 // ---------------------------------------------------------------------------------------------------- door, words, files

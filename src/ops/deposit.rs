@@ -23,7 +23,7 @@ use crate::model::event::About;
 use crate::model::message::{Envelope, Lane, MAX_JOB, SUBMISSION_REQUESTED};
 use crate::model::submission::{Content, Stage, Submission};
 use crate::pipeline::Loaded;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Queue, QueueError, traced};
 use crate::store::{self, Key, Store, StoreError};
 use crate::worker::records::{about, job_id};
 
@@ -399,7 +399,7 @@ impl SpoolIntake {
         envelope.time = Some(Timestamp::now());
         envelope.candidature = Some(submission.candidature.number.clone()).filter(|number| !number.is_empty());
         envelope.reply_to.clone_from(&self.reply_to);
-        self.queue.enqueue(Lane::Interactive, &envelope).await?;
+        traced::enqueue(self.queue.as_ref(), Lane::Interactive, envelope).await?;
         // Only now: what is not in the queue waits for nothing.
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);

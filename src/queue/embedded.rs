@@ -29,9 +29,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, TransactionBehavi
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::config::QueueConfig;
-use super::{Consumer, Delivery, Depth, Health, Place, Queue, QueueError, Replies, Settle, Waiting, jittered, random_name};
+use super::{
+    Consumer, Delivery, Depth, Destination, Health, Place, Queue, QueueError, Replies, Settle, Traffic, Waiting, jittered, random_name,
+};
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::probe::Probe;
+use crate::telemetry;
 
 /// How long an idle consumer waits before it looks for what other processes have put in: nobody wakes it.
 const POLL: Duration = Duration::from_millis(200);
@@ -271,23 +274,30 @@ impl Settle for Lease {
         let Some(step) = step else { return Err(QueueError::NoMoreRetries { queue: self.shared.name(), attempt }) };
         let delay = jittered(step);
         let sql = "UPDATE jobs SET state = 'retry', attempt = attempt + 1, redelivered = 0, lease_token = NULL, \
-                   available_at = ?1, reason_code = ?2, reason_detail = ?3 WHERE lease_token = ?4 AND state = 'leased'";
+                   available_at = ?1, reason_code = ?2, reason_detail = ?3, traceparent = COALESCE(?4, traceparent) \
+                   WHERE lease_token = ?5 AND state = 'leased'";
         let available_at = now_ms().saturating_add(millis(delay));
-        self.settle("put a job back for later", sql, vec![available_at.into(), reason.code.clone().into(), reason.detail.clone().into()])
-            .await?;
+        let mut values = vec![available_at.into()];
+        values.extend(noted(reason));
+        self.settle("put a job back for later", sql, values).await?;
         Ok(delay)
     }
 
     async fn park(self: Box<Self>, reason: &ParkReason) -> Result<(), QueueError> {
-        let sql = "UPDATE jobs SET state = 'parked', lease_token = NULL, reason_code = ?1, reason_detail = ?2 \
-                   WHERE lease_token = ?3 AND state = 'leased'";
-        self.settle("park a job", sql, vec![reason.code.clone().into(), reason.detail.clone().into()]).await
+        let sql = "UPDATE jobs SET state = 'parked', lease_token = NULL, reason_code = ?1, reason_detail = ?2, \
+                   traceparent = COALESCE(?3, traceparent) WHERE lease_token = ?4 AND state = 'leased'";
+        self.settle("park a job", sql, noted(reason).into()).await
     }
 
     async fn release(self: Box<Self>) -> Result<(), QueueError> {
         let sql = "UPDATE jobs SET state = 'ready', lease_token = NULL WHERE lease_token = ?1 AND state = 'leased'";
         self.settle("give a job back", sql, Vec::new()).await
     }
+}
+
+/// What a job gets that is moved: why, and the trace that it goes on in where it is traced.
+fn noted(reason: &ParkReason) -> [rusqlite::types::Value; 3] {
+    [reason.code.clone().into(), reason.detail.clone().into(), telemetry::traceparent().into()]
 }
 
 /// Jobs of one lane.
@@ -467,6 +477,14 @@ impl Queue for EmbeddedQueue {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.shared.health.subscribe()
+    }
+
+    fn destination(&self, traffic: Traffic<'_>) -> Destination {
+        let name = match traffic {
+            Traffic::Send(lane) | Traffic::Receive(lane) => lane.as_str(),
+            Traffic::Announce(_) => "events",
+        };
+        Destination { system: "greffier", name: name.to_owned(), routing_key: None }
     }
 
     fn retry_steps(&self) -> usize {

@@ -15,6 +15,7 @@ pub mod amqp;
 pub mod config;
 pub mod embedded;
 pub mod observed;
+pub mod traced;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,9 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
     /// How well it is connected, now and later. Readiness follows it.
     fn health(&self) -> watch::Receiver<Health>;
 
+    /// How traces name where messages go and come from.
+    fn destination(&self, traffic: Traffic<'_>) -> Destination;
+
     /// How often a job may be tried again before [`Delivery::retry`] is out of steps.
     fn retry_steps(&self) -> usize;
 
@@ -89,6 +93,28 @@ pub trait Queue: Send + Sync + std::fmt::Debug {
 
     /// Stops consuming, gives unsettled jobs back, and closes.
     async fn close(&self);
+}
+
+/// A way that messages take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic<'a> {
+    /// Jobs into a lane.
+    Send(Lane),
+    /// Jobs out of it.
+    Receive(Lane),
+    /// Events of this type.
+    Announce(&'a str),
+}
+
+/// One end of it, as the semantic conventions of OpenTelemetry for messaging name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// `messaging.system`.
+    pub system: &'static str,
+    /// `messaging.destination.name`.
+    pub name: String,
+    /// `messaging.rabbitmq.destination.routing_key`.
+    pub routing_key: Option<String>,
 }
 
 /// Jobs of one lane.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Consumer, Delivery, Depth, Health, Place, Queue, QueueError, Replies, Settle, Waiting};
+use super::{Consumer, Delivery, Depth, Destination, Health, Place, Queue, QueueError, Replies, Settle, Traffic, Waiting};
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::probe::Probe;
 
@@ -107,6 +107,10 @@ impl Queue for ObservedQueue {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.inner.health()
+    }
+
+    fn destination(&self, traffic: Traffic<'_>) -> Destination {
+        self.inner.destination(traffic)
     }
 
     fn retry_steps(&self) -> usize {

@@ -25,6 +25,7 @@ use crate::check::{Source, SourceError, Sources};
 use crate::model::submission::{Content, FileRef, Submission};
 use crate::model::text::chain;
 use crate::store::{self, Key, Opened, Store, StoreError};
+use crate::telemetry::{self, Span};
 
 /// Files of one submission that are brought here at once.
 const AT_ONCE: usize = 4;
@@ -136,7 +137,14 @@ impl Intake {
         cell.get_or_init(|| async {
             // Never closed while `self` lives.
             let _turn = self.turns.acquire().await;
-            let brought = self.bring(object, self.folder.path().join(name)).await;
+            let span = Span::part("ingest");
+            let brought = span.run(self.bring(object, self.folder.path().join(name))).await;
+            match &brought {
+                Ok(held) => span.set(telemetry::count("greffier.item.size", held.digest.size)),
+                Err(Failure::Technical(_)) => span.fail(super::job::STORE),
+                // Told of the file, as a finding.
+                Err(Failure::Missing | Failure::NotAKey | Failure::TooLarge(_)) => {}
+            }
             self.took_ms.fetch_max(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
             brought
         })

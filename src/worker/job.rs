@@ -7,7 +7,7 @@
 //! never replace, and the first outcome of a job is its outcome. An ack comes last.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,8 @@ use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received
 use super::{Shared, journal, read, state};
 use crate::antivirus::Scan;
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
+use crate::bundle::BundleSummary;
+use crate::check::ingest::Digest;
 use crate::check::places::Turn;
 use crate::check::{Checked, Examiner, Progress, Sources};
 use crate::gazelle::MemoryPins;
@@ -39,10 +41,11 @@ use crate::model::submission::{Content, Submission};
 use crate::model::text::{chain, display_safe};
 use crate::model::{Lang, Severity, Text, Verdict};
 use crate::pipeline::{Loaded, ids};
-use crate::queue::{Delivery, QueueError};
+use crate::queue::{Delivery, QueueError, traced};
 use crate::seal::journal::Fields;
 use crate::seal::{Receipt, Seal};
 use crate::store::{self, Created, Key, StoreError};
+use crate::telemetry::{self, KeyValue, Span, SpanKind};
 use crate::{bundle, seal};
 
 /// A worker died or was cut off with this job in its hands, time after time.
@@ -88,6 +91,15 @@ struct Parking {
     undetermined: Vec<String>,
 }
 
+/// A bundle, before it is published.
+struct Written {
+    path: PathBuf,
+    report: Report,
+    summary: BundleSummary,
+    page: String,
+    digest: Digest,
+}
+
 /// Why a job did not come to an end here.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -125,6 +137,11 @@ impl Trouble {
 
 /// Works on one delivery and settles it. `stop` gives it back.
 pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: CancellationToken) {
+    let span = traced::process(shared.queue.as_ref(), &delivery);
+    span.run(work_off(shared, delivery, stop, &span)).await;
+}
+
+async fn work_off(shared: Arc<Shared>, delivery: Delivery, stop: CancellationToken, span: &Span) {
     let started = Instant::now();
     let Delivery { lane, message, attempt, redelivered, settle } = delivery;
     let in_flight = shared.metrics.job_started(lane);
@@ -150,6 +167,13 @@ pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: Cancel
         End::Park(_) => JobOutcome::Parked,
         End::Returned => JobOutcome::Returned,
     };
+    span.set(KeyValue::new("greffier.outcome", outcome.as_str()));
+    if let Some(about) = job.about() {
+        span.set(KeyValue::new("greffier.job", about.job));
+    }
+    if let End::Retry(reason) | End::Park(Parking { reason, .. }) = &end {
+        span.fail(reason.code.clone());
+    }
     let settled = match end {
         End::Published | End::Duplicate => settle.ack().await,
         End::Returned => {
@@ -291,7 +315,9 @@ impl Job<'_> {
         let intake = Intake::new(Arc::clone(&self.shared.staging), Arc::clone(vault), limits, self.shared.spool.path(), submission)?;
         let intake = Arc::new(intake);
         self.entry.stage("inspect");
-        let Checked { mut report, pins, took } = self.check(about, submission, loaded, &intake).await?;
+        let checking = Span::begin(SpanKind::Internal, "check", [telemetry::count("greffier.items", submission.items.len() as u64)]);
+        let Checked { mut report, pins, took } = checking.run(self.check(about, submission, loaded, &intake)).await?;
+        drop(checking);
         let watched =
             [(Stage::Ingest, intake.took()), (Stage::Inspect, took.files), (Stage::Gazelle, took.links), (Stage::Assess, took.assess)];
         watched.into_iter().for_each(|(stage, took)| self.shared.metrics.stage_ended(stage, took));
@@ -301,7 +327,8 @@ impl Job<'_> {
         if let Some(end) = self.undetermined(about, &report) {
             return Ok(end);
         }
-        let ready = self.package(about, submission, &intake, report, &pins, &received).await?;
+        let written = Span::part("bundle").run(self.bundle(about, submission, &intake, report, &pins)).await?;
+        let ready = Span::part("publish").run(self.publish(about, written, &received)).await?;
         let (outcome, created) = records::first(vault.as_ref(), &job_key(OUTCOMES, &about.job), ready).await?;
         if created == Created::New {
             self.note(about, "published", [("report", outcome.report.as_str().into()), ("verdict", outcome.verdict.as_str().into())])
@@ -479,16 +506,15 @@ impl Job<'_> {
         Some(End::Park(Parking { about: Some(about.clone()), reason, undetermined: items }))
     }
 
-    /// Makes everything that is published and writes it to the vault.
-    async fn package(
+    /// Makes the bundle, in the job's folder.
+    async fn bundle(
         &self,
         about: &About,
         submission: &Submission,
         intake: &Arc<Intake>,
         report: Report,
         pins: &BTreeMap<String, Pin>,
-        received: &Received,
-    ) -> Result<Outcome, Trouble> {
+    ) -> Result<Written, Trouble> {
         let started = Instant::now();
         self.entry.stage("bundle");
         let sources: Arc<dyn Sources> = Arc::clone(intake) as _;
@@ -501,24 +527,28 @@ impl Job<'_> {
         }
         let payloads = Payloads::new(intake, submission);
         let path = intake.folder().join("bundle.zip");
-        let written = path.clone();
-        let (report, summary, page, digest) = tokio::task::spawn_blocking(move || {
+        let written = tokio::task::spawn_blocking(move || {
             let mut report = report;
-            let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&written)?;
+            let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
             let summary = bundle::write(&mut report, &payloads, &options, &mut file)?;
             file.sync_all()?;
             let page = bundle::html::render(&report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
             let (_, digest) = crate::check::ingest::digest(file)?;
-            Ok::<_, Trouble>((report, summary, page, digest))
+            Ok::<_, Trouble>(Written { path, report, summary, page, digest })
         })
         .await??;
         self.shared.metrics.stage_ended(Stage::Bundle, started.elapsed());
-        for item in &report.items {
+        for item in &written.report.items {
             self.shared.metrics.item_judged(item.verdict, item.size.unwrap_or(0));
             item.findings.iter().for_each(|f| self.shared.metrics.found(&f.code));
         }
-        report.findings.iter().for_each(|f| self.shared.metrics.found(&f.code));
+        written.report.findings.iter().for_each(|f| self.shared.metrics.found(&f.code));
+        Ok(written)
+    }
 
+    /// Writes everything that is published to the vault.
+    async fn publish(&self, about: &About, written: Written, received: &Received) -> Result<Outcome, Trouble> {
+        let Written { path, report, summary, page, digest } = written;
         let started = Instant::now();
         self.entry.stage("publish");
         let folder = format!("bundles/{}/{}", about.job, &summary.tagmanifest_sha256[..16]);
@@ -608,11 +638,12 @@ impl Job<'_> {
             time: Some(Timestamp::now()),
             correlation_id: self.message.correlation_id.clone().or_else(|| Some(self.message.id.clone())),
             reply_to: self.message.reply_to.clone(),
+            // Where nothing is traced; else that of the event's own span.
             traceparent: self.message.traceparent.clone(),
             candidature: self.about().map(|a| a.candidature),
             ..Envelope::new(id, kind, SOURCE, serde_json::to_vec(body)?)
         };
-        Ok(self.shared.queue.announce(&event).await?)
+        Ok(traced::announce(self.shared.queue.as_ref(), event).await?)
     }
 
     /// A line in the job's journal.

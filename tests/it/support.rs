@@ -23,7 +23,7 @@ pub fn command() -> Command {
     let mut command = Command::new(program());
     command.current_dir(root()).env_remove("GREFFIER_CONFIG");
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("GREFFIER_") {
+        if ["GREFFIER_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }

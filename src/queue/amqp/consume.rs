@@ -14,6 +14,7 @@ use super::topology::Names;
 use super::wire::{self, Marks};
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::queue::{Consumer, Delivery, QueueError, Replies, Settle, jittered};
+use crate::telemetry;
 
 /// Up to so many times a job is given back by telling the broker so: it stands before what was never handed out, but
 /// RabbitMQ counts a delivery. From then on it is published again with its true count and stands last: giving back politely
@@ -160,6 +161,11 @@ impl Hand {
         }
     }
 
+    /// What is noted on it where it goes.
+    fn moved(&self, reason: &ParkReason) -> Marks {
+        Marks { lane: Some(self.lane), reason: Some(reason.clone()), traceparent: telemetry::traceparent(), ..self.marks.clone() }
+    }
+
     /// First there, then no longer here.
     async fn move_to(&mut self, exchange: &str, key: &str, marks: &Marks, expires: Option<Duration>) -> Result<(), QueueError> {
         self.still_ours()?;
@@ -184,16 +190,15 @@ impl Settle for Hand {
         let step = self.link.names.delays.get(attempt as usize).copied();
         let Some(step) = step else { return Err(QueueError::NoMoreRetries { queue: self.link.name(), attempt }) };
         let delay = jittered(step);
-        let marks = Marks { lane: Some(self.lane), attempt: attempt.saturating_add(1), redelivered: 0, reason: Some(reason.clone()) };
+        let marks = Marks { attempt: attempt.saturating_add(1), redelivered: 0, ..self.moved(reason) };
         let (exchange, key) = (self.link.names.retry(), Names::retry_key(self.lane, step));
         self.move_to(&exchange, &key, &marks, Some(delay)).await?;
         Ok(delay)
     }
 
     async fn park(mut self: Box<Self>, reason: &ParkReason) -> Result<(), QueueError> {
-        let marks = Marks { lane: Some(self.lane), reason: Some(reason.clone()), ..self.marks.clone() };
         let exchange = self.link.names.parked();
-        self.move_to(&exchange, "", &marks, None).await
+        self.move_to(&exchange, "", &self.moved(reason), None).await
     }
 
     async fn release(mut self: Box<Self>) -> Result<(), QueueError> {

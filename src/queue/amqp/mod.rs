@@ -36,7 +36,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::config::QueueConfig;
-use super::{Consumer, Depth, Health, Place, Queue, QueueError, Replies, Waiting};
+use super::{Consumer, Depth, Destination, Health, Place, Queue, QueueError, Replies, Traffic, Waiting};
 use crate::model::message::{Envelope, Lane, ParkReason};
 use crate::model::probe::Probe;
 use link::Link;
@@ -82,6 +82,18 @@ impl Queue for AmqpQueue {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.link.health.subscribe()
+    }
+
+    /// « {exchange}:{routing key} » for senders, with the queue for receivers (semantic conventions for RabbitMQ).
+    fn destination(&self, traffic: Traffic<'_>) -> Destination {
+        let names = &self.link.names;
+        let (exchange, key, queue) = match traffic {
+            Traffic::Send(lane) => (names.jobs(), lane.as_str(), None),
+            Traffic::Receive(lane) => (names.jobs(), lane.as_str(), Some(names.lane(lane))),
+            Traffic::Announce(kind) => (names.events(), wire::routing_key(kind), None),
+        };
+        let name = [Some(exchange), Some(key.to_owned()), queue].into_iter().flatten().collect::<Vec<_>>().join(":");
+        Destination { system: "rabbitmq", name, routing_key: Some(key.to_owned()) }
     }
 
     fn retry_steps(&self) -> usize {

@@ -42,6 +42,8 @@ pub struct Marks {
     pub redelivered: u32,
     /// Why it waits or is parked.
     pub reason: Option<ParkReason>,
+    /// The trace that it goes on in, instead of the one it came with.
+    pub traceparent: Option<String>,
 }
 
 /// Properties of a new message.
@@ -165,7 +167,13 @@ pub fn envelope(properties: &BasicProperties, body: Vec<u8>) -> Envelope {
         candidature: attribute("candidature"),
         body,
     };
-    if message.content_type.to_ascii_lowercase().starts_with("application/cloudevents+json") { structured(message) } else { message }
+    if !message.content_type.to_ascii_lowercase().starts_with("application/cloudevents+json") {
+        return message;
+    }
+    let mut message = structured(message);
+    // Beside a structured body, the attribute is newer: it is ours, of a job that was moved (`Marks::traceparent`).
+    message.traceparent = attribute("traceparent").or(message.traceparent);
+    message
 }
 
 /// Structured mode: the body holds everything. What it does not say stays as the properties say.
@@ -217,7 +225,8 @@ pub fn marks(properties: &BasicProperties, lane_of: impl Fn(&str) -> Option<Lane
         }
     }
     // The broker counts from the last publishing on; `REDELIVERED` is what was counted before.
-    Marks { lane, attempt: number(ATTEMPT), redelivered: number(REDELIVERED).saturating_add(number("x-delivery-count")), reason }
+    let redelivered = number(REDELIVERED).saturating_add(number("x-delivery-count"));
+    Marks { lane, attempt: number(ATTEMPT), redelivered, reason, traceparent: None }
 }
 
 /// The routing key of an event type.
@@ -226,7 +235,10 @@ pub fn routing_key(kind: &str) -> &str {
 }
 
 fn mark(headers: &mut BTreeMap<ShortString, AMQPValue>, marks: &Marks) {
-    let Marks { lane, attempt, redelivered, reason } = marks;
+    let Marks { lane, attempt, redelivered, reason, traceparent } = marks;
+    if let Some(traceparent) = traceparent {
+        headers.insert("cloudEvents:traceparent".into(), AMQPValue::LongString(traceparent.as_str().into()));
+    }
     if let Some(lane) = lane {
         headers.insert(LANE.into(), AMQPValue::LongString(lane.as_str().into()));
     }

@@ -189,7 +189,7 @@ impl Fleet {
         let mut message = envelope(submission);
         message.reply_to = Some(replies.address());
         self.send(lane, &message).await;
-        Following { replies, told: Vec::new() }
+        Following::of(replies)
     }
 
     /// `greffier audit --json`.
@@ -306,6 +306,11 @@ pub enum Ended {
 }
 
 impl Following {
+    /// What is told there.
+    pub fn of(replies: Box<dyn Replies>) -> Self {
+        Self { replies, told: Vec::new() }
+    }
+
     /// The last event; panics after a minute.
     pub async fn end(&mut self, worker: Option<&Worker>) -> Ended {
         let wait = async {

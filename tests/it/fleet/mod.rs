@@ -7,3 +7,4 @@ mod harness;
 mod jobs;
 mod kills;
 mod soak;
+mod traces;

@@ -433,7 +433,7 @@ proptest! {
         prop_assume!(!content_type.to_ascii_lowercase().starts_with("application/cloudevents+json"));
         let time = time.and_then(|(s, n)| jiff::Timestamp::new(s, n).ok());
         let sent = Envelope { id, kind, source, subject, time, content_type, correlation_id, reply_to, traceparent, candidature, body };
-        let marks = wire::Marks { lane: Some(Lane::Replay), attempt, redelivered: 3, reason: Some(ParkReason::new("X", "y")) };
+        let marks = wire::Marks { lane: Some(Lane::Replay), attempt, redelivered: 3, reason: Some(ParkReason::new("X", "y")), ..wire::Marks::default() };
         let first = wire::properties(&sent, &marks).expect("short enough");
         let none = |_: &str| None;
         prop_assert_eq!(wire::marks(&first, none), marks.clone());
@@ -441,5 +441,31 @@ proptest! {
         let on = wire::forwarded(&first, &wire::Marks::default());
         prop_assert_eq!(wire::marks(&on, none), wire::Marks::default());
         prop_assert_eq!(wire::envelope(&on, sent.body.clone()), sent);
+    }
+}
+
+/// In whichever form a sender names its trace, a job that is moved goes on in the one of whoever moved it.
+#[test]
+fn a_job_that_is_moved_goes_on_in_another_trace() {
+    let named = |properties: BasicProperties, name: &'static str| {
+        let mut headers = FieldTable::default();
+        headers.insert(name.into(), AMQPValue::LongString("its own".into()));
+        properties.with_headers(headers)
+    };
+    let (binary, structured) =
+        (BasicProperties::default(), BasicProperties::default().with_content_type("application/cloudevents+json".into()));
+    let body = br#"{"specversion":"1.0","id":"1","traceparent":"its own","data":{}}"#.to_vec();
+    let forms = [
+        (named(binary.clone(), "cloudEvents:traceparent"), Vec::new()),
+        (named(binary.clone(), "ce-traceparent"), Vec::new()),
+        (named(binary, "traceparent"), Vec::new()),
+        (structured, body),
+    ];
+    for (came, body) in forms {
+        let read = |properties: &BasicProperties| wire::envelope(properties, body.clone()).traceparent.unwrap();
+        assert_eq!(read(&came), "its own");
+        assert_eq!(read(&wire::forwarded(&came, &wire::Marks::default())), "its own");
+        let moved = wire::Marks { traceparent: Some("another".into()), ..wire::Marks::default() };
+        assert_eq!(read(&wire::forwarded(&came, &moved)), "another", "{came:?}");
     }
 }
