@@ -2,7 +2,7 @@
 //!
 //! `greffier.toml` is looked for where `--config` or `GREFFIER_CONFIG` says, then in the working directory, then
 //! in `/etc/greffier/`. A key of a section is overridden by `GREFFIER_<SECTION>__<KEY>`
-//! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`); the value is read as TOML, or as a string where it is not TOML.
+//! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`; of a section inside one: `GREFFIER_HTTP__OIDC__ISSUER`); the value is read as TOML, or as a string where it is not TOML.
 //! Unknown keys are refused with file, line and column, or with the name of the variable.
 
 use std::path::{Path, PathBuf};
@@ -244,14 +244,17 @@ fn parse(text: &str, path: &Path) -> Result<toml::Table, ConfigError> {
 fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
     let refuse = |message: &str| ConfigError::Variable { variable: variable.to_owned(), message: message.to_owned() };
     let path = variable.trim_start_matches(PREFIX).to_lowercase();
-    let Some((section, key)) = path.split_once("__") else { return Err(refuse("expected GREFFIER_<SECTION>__<KEY>")) };
+    let Some((sections, key)) = path.rsplit_once("__") else { return Err(refuse("expected GREFFIER_<SECTION>__<KEY>")) };
     let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
         .ok()
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    let Some(section) = section.as_table_mut() else { return Err(refuse("not a section")) };
-    section.insert(key.to_owned(), value);
+    let mut table = table;
+    for section in sections.split("__") {
+        let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        table = section.as_table_mut().ok_or_else(|| refuse("not a section"))?;
+    }
+    table.insert(key.to_owned(), value);
     Ok(())
 }
 
@@ -271,6 +274,8 @@ mod tests {
             load("[check]\njobs = 3\n", &[("GREFFIER_CHECK__JOBS", "5"), ("GREFFIER_CHECK__LANG", "en"), ("GREFFIER_CONFIG", "x")])
                 .unwrap();
         assert_eq!(config.check, CheckConfig { jobs: 5, lang: Lang::En });
+        let nested = load("[http.oidc]\nissuer = \"https://a\"\n", &[("GREFFIER_HTTP__OIDC__CLIENT_SECRET", "s3cret")]).unwrap();
+        assert_eq!((nested.http.oidc.issuer.as_str(), nested.http.oidc.client_secret.as_str()), ("https://a", "s3cret"));
     }
 
     #[test]

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use ring::rand::SecureRandom as _;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use super::config::HttpConfig;
+use super::secret;
 use crate::check::folder;
 use crate::model::event::About;
 use crate::model::message::{Envelope, Lane, MAX_JOB, SUBMISSION_REQUESTED};
@@ -257,13 +257,6 @@ fn files_of(draft: &tempfile::TempDir) -> PathBuf {
     draft.path().join("files")
 }
 
-/// 128 random bits, hexadecimal.
-fn secret() -> Result<String, DepositError> {
-    let mut bytes = [0_u8; 16];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no random numbers"))?;
-    Ok(hex::encode(bytes))
-}
-
 /// A path inside the draft: relative, without `.` and `..`, of names that a file system takes.
 fn inside(path: &str) -> Result<PathBuf, DepositError> {
     let segments: Vec<_> = path.split('/').collect();
@@ -409,7 +402,6 @@ impl SpoolIntake {
             }
             waiting.insert(job.clone(), (about(&job, &submission, Lane::Interactive), Timestamp::now()));
         }
-        tracing::info!(job, items = submission.items.len(), "deposited through the console");
         Ok(job)
     }
 }
