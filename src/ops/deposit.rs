@@ -22,10 +22,11 @@ use crate::check::folder;
 use crate::model::event::About;
 use crate::model::message::{Envelope, Lane, MAX_JOB, SUBMISSION_REQUESTED};
 use crate::model::submission::{Content, Stage, Submission};
+use crate::model::text::chain;
 use crate::pipeline::Loaded;
 use crate::queue::{Queue, QueueError};
 use crate::store::{self, Key, Store, StoreError};
-use crate::worker::records::{about, job_id};
+use crate::worker::records::{PRECHECK, about, job_id};
 
 /// A draft to which nothing was added for so long is thrown away.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
@@ -33,6 +34,13 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 const MAX_DRAFTS: usize = 32;
 /// Submitted jobs of which it is remembered that they wait.
 const MAX_WAITING: usize = 1_000;
+/// Uploads that no outcome took away (a job that was parked and left there, a deposit that failed on its way to the queue) are
+/// removed from the staging store after so long.
+const ABANDONED: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How often they are looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// Objects looked at in one request to the store.
+const LISTING: usize = 500;
 /// Deepest path, segments: what `check::folder` looks into.
 const MAX_DEPTH: usize = 30;
 
@@ -305,6 +313,35 @@ impl Offer {
     }
 }
 
+/// Removes what nobody fetched from the staging store, again and again. Ends when dropped.
+pub async fn sweep_abandoned(staging: Arc<dyn Store>) {
+    loop {
+        match sweep(staging.as_ref(), ABANDONED).await {
+            Ok(removed) if removed > 0 => tracing::info!(removed, "abandoned uploads of pre-checks were removed"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "abandoned uploads of pre-checks could not be removed"),
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+/// Removes uploads of pre-checks older than `age`, by the store's clock; says how many.
+async fn sweep(staging: &dyn Store, age: Duration) -> Result<usize, StoreError> {
+    let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+    let (mut removed, mut after) = (0, None);
+    loop {
+        let listed = staging.list(PRECHECK, after.as_ref(), LISTING).await?;
+        for stat in listed.iter().filter(|stat| stat.modified.is_some_and(|at| at < before)) {
+            staging.remove(&stat.key).await?;
+            removed += 1;
+        }
+        match listed.last() {
+            Some(last) if listed.len() >= LISTING => after = Some(last.key.clone()),
+            _ => return Ok(removed),
+        }
+    }
+}
+
 /// Where the files of a draft lie: apart from those that are still being received.
 fn files_of(draft: &tempfile::TempDir) -> PathBuf {
     draft.path().join("files")
@@ -394,7 +431,7 @@ impl SpoolIntake {
             let Content::File(file) = &mut item.content else { continue };
             let next = keys.len();
             let object = std::mem::take(&mut file.object);
-            let key = keys.entry(object.clone()).or_insert_with(|| Key::ours(format!("precheck/{id}/{next}"))).clone();
+            let key = keys.entry(object.clone()).or_insert_with(|| Key::ours(format!("{PRECHECK}{id}/{next}"))).clone();
             key.as_str().clone_into(&mut file.object);
             // What a document names and nobody uploaded is missing: the check says so.
             let Some(uploaded) = draft.files.get(&object) else { continue };
@@ -511,5 +548,22 @@ mod tests {
         until(&|draft| draft.uploads == 2).await;
         let (_hold_d, d) = body();
         assert!(matches!(put("d", d).await.unwrap(), Err(DepositError::TooLarge { limit: 3, .. })));
+    }
+
+    #[tokio::test]
+    async fn only_old_uploads_of_pre_checks_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("staging")).unwrap();
+        let staging = DirectoryStore::new(folder.path().join("staging"));
+        for key in ["precheck/a/0", "precheck/b/0", "uploads/x"] {
+            staging.create(&Key::ours(key.to_owned()), store::Content::Bytes(b"x"), "text/plain").await.unwrap();
+        }
+        assert_eq!(sweep(&staging, Duration::from_secs(3600)).await.unwrap(), 0);
+        let old = std::time::SystemTime::now() - Duration::from_secs(7200);
+        std::fs::File::open(folder.path().join("staging/precheck/a/0")).unwrap().set_modified(old).unwrap();
+        std::fs::File::open(folder.path().join("staging/uploads/x")).unwrap().set_modified(old).unwrap();
+        assert_eq!(sweep(&staging, Duration::from_secs(3600)).await.unwrap(), 1);
+        let left: Vec<_> = staging.list("", None, 10).await.unwrap().into_iter().map(|stat| stat.key.as_str().to_owned()).collect();
+        assert_eq!(left, ["precheck/b/0", "uploads/x"]);
     }
 }

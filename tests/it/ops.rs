@@ -237,6 +237,34 @@ fn the_console_speaks_tls_itself() {
     assert!(!said.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&said));
 }
 
+/// Files below a folder; none where there is no folder.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("readable").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn what_was_uploaded_for_a_pre_check_is_gone_once_it_has_its_outcome() {
+    let served = serve("");
+    let own = "Host: HOST\nSec-Fetch-Site: same-origin\nContent-Type: application/json";
+    let (status, answer) = ask(&served, &format!("POST /deposit HTTP/1.1\n{own}"));
+    assert_eq!(status, 200, "{answer}");
+    let body = answer.split_once("\r\n\r\n").expect("a body").1;
+    let draft = serde_json::from_str::<serde_json::Value>(body).expect("JSON")["draft"].as_str().expect("a draft").to_owned();
+    let put = format!("PUT /deposit/{draft}/file?path=INS.01%2Fnote.txt HTTP/1.1\n{own}\n\nUne note.");
+    assert_eq!(ask(&served, &put).0, 204);
+    let (status, answer) = ask(&served, &format!("POST /deposit/{draft} HTTP/1.1\n{own}\n\n{{\"demarche\":\"lgc-vague-2\"}}"));
+    assert_eq!(status, 200, "{answer}");
+    let [staged, outcomes] = ["staging/precheck", "vault/outcomes"].map(|folder| served.folder.path().join(folder));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(300);
+    while files(&outcomes).is_empty() || !files(&staged).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{:?} and {:?}", files(&outcomes), files(&staged));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let received = files(&served.folder.path().join("vault/vault"));
+    assert!(received.iter().any(|path| std::fs::read(path).is_ok_and(|bytes| bytes == b"Une note.")), "the vault keeps it");
+}
+
 #[test]
 fn beyond_loopback_without_protection_it_does_not_start() {
     let folder = tempfile::tempdir().expect("a folder");
