@@ -2,8 +2,9 @@
 //!
 //! `greffier.toml` is looked for where `--config` or `GREFFIER_CONFIG` says, then in the working directory, then
 //! in `/etc/greffier/`. A key of a section is overridden by `GREFFIER_<SECTION>__<KEY>`
-//! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`); the value is read as TOML, or as a string where it is not TOML.
-//! Variables of OpenTelemetry that have a key here ([`STANDARD`]) override the file as well, and ours override them.
+//! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`; of a section inside one: `GREFFIER_HTTP__OIDC__ISSUER`); the value is read
+//! as TOML, or as a string where it is not TOML. Variables of OpenTelemetry that have a key here ([`STANDARD`]) override the
+//! file as well, and ours override them.
 //! Unknown keys are refused with file, line and column, or with the name of the variable.
 
 use std::collections::BTreeMap;
@@ -259,22 +260,26 @@ fn parse(text: &str, path: &Path) -> Result<toml::Table, ConfigError> {
 
 fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
     let path = variable.trim_start_matches(PREFIX).to_lowercase();
-    let Some((section, key)) = path.split_once("__") else {
+    let Some((sections, key)) = path.rsplit_once("__") else {
         return Err(ConfigError::Variable { variable: variable.to_owned(), message: "expected GREFFIER_<SECTION>__<KEY>".to_owned() });
     };
     let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
         .ok()
         .and_then(|mut t| t.remove("v"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    set(table, variable, section, key, value)
+    set(table, variable, sections, key, value)
 }
 
-fn set(table: &mut toml::Table, variable: &str, section: &str, key: &str, value: toml::Value) -> Result<(), ConfigError> {
-    let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-    let Some(section) = section.as_table_mut() else {
-        return Err(ConfigError::Variable { variable: variable.to_owned(), message: "not a section".to_owned() });
-    };
-    section.insert(key.to_owned(), value);
+/// Sets `key` of `sections`, one inside the other, their names joined by `__`.
+fn set(mut table: &mut toml::Table, variable: &str, sections: &str, key: &str, value: toml::Value) -> Result<(), ConfigError> {
+    for section in sections.split("__") {
+        let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let Some(inner) = section.as_table_mut() else {
+            return Err(ConfigError::Variable { variable: variable.to_owned(), message: "not a section".to_owned() });
+        };
+        table = inner;
+    }
+    table.insert(key.to_owned(), value);
     Ok(())
 }
 
@@ -294,6 +299,8 @@ mod tests {
             load("[check]\njobs = 3\n", &[("GREFFIER_CHECK__JOBS", "5"), ("GREFFIER_CHECK__LANG", "en"), ("GREFFIER_CONFIG", "x")])
                 .unwrap();
         assert_eq!(config.check, CheckConfig { jobs: 5, lang: Lang::En });
+        let nested = load("[http.oidc]\nissuer = \"https://a\"\n", &[("GREFFIER_HTTP__OIDC__CLIENT_SECRET", "s3cret")]).unwrap();
+        assert_eq!((nested.http.oidc.issuer.as_str(), nested.http.oidc.client_secret.as_str()), ("https://a", "s3cret"));
     }
 
     #[test]

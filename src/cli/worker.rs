@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::model::Lang;
 use crate::ops::board::Board;
 use crate::ops::config::HttpConfig;
-use crate::ops::deposit::{Intake, SpoolIntake};
+use crate::ops::deposit::{Intake, SpoolIntake, sweep_abandoned};
 use crate::ops::health::{Condition, Health};
 use crate::ops::http::{Parts, Server};
 use crate::ops::ledger::StoreLedger;
@@ -58,7 +58,7 @@ pub async fn serve(_args: &ServeArgs, config: &Config, lang: Lang) -> anyhow::Re
 
 async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> anyhow::Result<ExitCode> {
     // Refused before anything is begun: an open door is no matter of luck.
-    config.http.resolve()?;
+    let checked = config.http.resolve()?;
     let board = Board::default();
     let (worker, metrics, edges) = fleet::worker(config, &board).await?;
     let stop = Stop::default();
@@ -67,6 +67,8 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
     let mut conditions = vec![Condition::Queue, Condition::Staging, Condition::Vault];
     let antivirus = config.antivirus.required && !config.antivirus.engines.is_empty();
     conditions.extend(antivirus.then_some(Condition::Antivirus));
+    let provider = console && checked.is_some_and(|checked| checked.oidc.is_some());
+    conditions.extend(provider.then_some(Condition::Login));
     let health = Health::new(&conditions);
     let queue: Arc<dyn Queue> = Arc::new(ObservedQueue::new(Arc::clone(&edges.queue), metrics.queue_observer()));
     let mut background = JoinSet::new();
@@ -83,6 +85,7 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
         let pipelines = Pipelines::load(&config.pipelines.folders)?;
         let mut demarches: Vec<_> = pipelines.all().cloned().collect();
         demarches.sort_by_key(|loaded| loaded.pipeline.id != config.pipelines.default);
+        background.spawn(sweep_abandoned(Arc::clone(&edges.staging)));
         let intake =
             SpoolIntake::new(drafts.path().join("drafts"), Arc::clone(&edges.staging), Arc::clone(&queue), demarches, &config.http);
         Some(Arc::new(intake.context("SPOOL-UNWRITABLE: the folder for deposits cannot be made")?))

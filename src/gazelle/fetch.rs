@@ -495,12 +495,7 @@ fn http_client(config: &GazelleConfig, guard: Guard) -> Result<reqwest::Client, 
         .pool_max_idle_per_host(config.max_concurrent_per_host.max(1) as usize)
         .dns_resolver(Arc::new(guard));
     if let Some(file) = &config.extra_ca_file {
-        let pem = std::fs::read(file).map_err(|e| ClientError::ExtraCa(format!("{}: {e}", file.display())))?;
-        let authorities =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| ClientError::ExtraCa(format!("{}: {e}", file.display())))?;
-        if authorities.is_empty() {
-            return Err(ClientError::ExtraCa(format!("{}: no certificate in it", file.display())));
-        }
+        let authorities = crate::tls::authorities(file).map_err(ClientError::ExtraCa)?;
         builder = builder.tls_certs_merge(authorities);
     }
     builder.build().map_err(|e| ClientError::Http(chain(&e)))

@@ -1,30 +1,35 @@
 //! Configuration of what is served over HTTP.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Host, Url};
 
 /// Metrics, health and console over HTTP. Configuration `[http]`.
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Address and port. Beyond loopback only with a token and TLS. Empty: nothing is served.
+    /// Address and port. Beyond loopback only with a token or `[http.oidc]`, and TLS. Empty: nothing is served.
     pub listen: String,
     /// Secret that opens metrics and console: `Authorization: Bearer …`, the password of Basic (any user), or the login
     /// page. At least 16 characters. Better in the environment (`GREFFIER_HTTP__TOKEN`) or in `token_file`.
     pub token: String,
     /// File that holds the token; a line break at its end does not count.
     pub token_file: Option<PathBuf>,
+    /// Login of people through an OpenID provider, beside the token or without one.
+    pub oidc: OidcConfig,
+    /// How long a login lasts, seconds: a minute to 30 days. The process keeps the sessions: its end, and a logout, end them earlier.
+    pub session_seconds: u64,
     /// PEM file of our certificate and those above it: TLS is spoken by this program itself.
     pub certificate_file: Option<PathBuf>,
     /// PEM file of our private key.
     pub key_file: Option<PathBuf>,
     /// TLS is ended by a proxy in front, which alone can reach us.
     pub behind_tls: bool,
-    /// The address of a client is the last one of `X-Forwarded-For`: only behind a proxy that sets it.
+    /// The address of a client is the last one of `X-Forwarded-For`: only behind a proxy that sets it, and there it should be
+    /// set: without it all clients have one address, and whoever guesses tokens makes everybody wait.
     pub trust_forwarded_for: bool,
     /// Host names under which browsers reach us without a token, besides those of loopback: any other is refused, so that
     /// no web page can reach a console on its reader's machine by a name of its own (DNS rebinding).
@@ -46,6 +51,69 @@ pub struct HttpConfig {
     pub max_deposit_files: usize,
 }
 
+/// Login through an OpenID provider (Authorization Code with PKCE, OpenID Connect Core 1.0). Configuration `[http.oidc]`.
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OidcConfig {
+    /// Issuer, letter for letter as the provider's discovery document says it: `https`, or `http` on this machine. Empty: no
+    /// such login.
+    pub issuer: String,
+    /// Who we are to the provider.
+    pub client_id: String,
+    /// Our secret; empty for a public client. Better in the environment (`GREFFIER_HTTP__OIDC__CLIENT_SECRET`) or in
+    /// `client_secret_file`.
+    pub client_secret: String,
+    /// File that holds the secret; a line break at its end does not count.
+    pub client_secret_file: Option<PathBuf>,
+    /// Where the provider sends people back, as registered there: our address as browsers know it, and `/login/callback`.
+    /// After a logout they come back to `/login` of the same address, which has to be registered too.
+    pub redirect_url: String,
+    /// Scopes asked for besides `openid`.
+    pub scopes: Vec<String>,
+    /// Claim of the ID token that says who may enter: its name (`groups`, `sub`, `email`), or a JSON pointer (RFC 6901) to one
+    /// further inside (`/realm_access/roles`). `email` counts only where `email_verified` is true.
+    pub claim: String,
+    /// Values of the claim that let in; one is enough.
+    pub allowed: Vec<String>,
+    /// What the login page calls the provider.
+    pub name: String,
+    /// PEM file of certificate authorities trusted besides those of the system.
+    pub extra_ca_file: Option<PathBuf>,
+}
+
+impl Default for OidcConfig {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            client_id: String::new(),
+            client_secret: String::new(),
+            client_secret_file: None,
+            redirect_url: String::new(),
+            scopes: Vec::new(),
+            claim: "groups".into(),
+            allowed: Vec::new(),
+            name: "OpenID".into(),
+            extra_ca_file: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for OidcConfig {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OidcConfig")
+            .field("issuer", &self.issuer)
+            .field("client_id", &self.client_id)
+            .field("redirect_url", &self.redirect_url)
+            .field("claim", &self.claim)
+            .field("allowed", &self.allowed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the provider sends people back to.
+pub(super) const CALLBACK: &str = "/login/callback";
+
 /// Shortest token, characters: 16 of a random alphabet are beyond guessing over a network.
 const MIN_TOKEN: usize = 16;
 
@@ -55,6 +123,8 @@ impl Default for HttpConfig {
             listen: "127.0.0.1:9464".into(),
             token: String::new(),
             token_file: None,
+            oidc: OidcConfig::default(),
+            session_seconds: 12 * 3600,
             certificate_file: None,
             key_file: None,
             behind_tls: false,
@@ -78,6 +148,7 @@ impl std::fmt::Debug for HttpConfig {
             .field("listen", &self.listen)
             .field("token", &if self.token.is_empty() { "none" } else { "set" })
             .field("token_file", &self.token_file)
+            .field("oidc", &self.oidc)
             .field("behind_tls", &self.behind_tls)
             .field("console", &self.console)
             .finish_non_exhaustive()
@@ -107,6 +178,9 @@ pub enum HttpError {
     /// The token cannot be used.
     #[error("HTTP-TOKEN: {0}")]
     Token(String),
+    /// The login through an OpenID provider cannot be as configured.
+    #[error("HTTP-OIDC: {0}")]
+    Oidc(String),
     /// Certificate and key cannot be used.
     #[error("HTTP-TLS: {0}")]
     Tls(String),
@@ -118,6 +192,8 @@ pub struct Checked {
     pub listen: SocketAddr,
     /// The secret, where there is one.
     pub token: Option<String>,
+    /// The OpenID provider, where there is one.
+    pub oidc: Option<CheckedOidc>,
     /// Certificate and key files, where we speak TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
@@ -126,6 +202,69 @@ impl std::fmt::Debug for Checked {
     /// Without the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Checked").field("listen", &self.listen).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+/// A checked `[http.oidc]`, with its secret.
+#[derive(Clone)]
+pub struct CheckedOidc {
+    /// As configured.
+    pub config: OidcConfig,
+    /// Our secret, where there is one.
+    pub secret: Option<String>,
+    /// `redirect_url`.
+    pub redirect: Url,
+}
+
+/// What is given in the configuration or in a file, not in both; empty where it is given in neither.
+fn secret(key: &str, given: &str, file: Option<&Path>) -> Result<String, String> {
+    match file {
+        Some(_) if !given.is_empty() => Err(format!("{key} and {key}_file are both set: one of them would be ignored")),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(read) if read.trim_end().is_empty() => Err(format!("{} is empty", path.display())),
+            Ok(read) => Ok(read.trim_end().to_owned()),
+            Err(e) => Err(format!("{} cannot be read: {e}", path.display())),
+        },
+        None => Ok(given.to_owned()),
+    }
+}
+
+/// Whether what is sent there can be read by nobody on the way: over TLS, or without leaving this machine.
+pub(super) fn is_private(url: &Url) -> bool {
+    let here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && here)
+}
+
+impl OidcConfig {
+    /// Reads the secret; `None` where there is no provider.
+    fn resolve(&self) -> Result<Option<CheckedOidc>, HttpError> {
+        let refuse = |why: &str| Err(HttpError::Oidc(why.into()));
+        if self.issuer.is_empty() {
+            // Somebody believes that this login is on.
+            return if *self == Self::default() { Ok(None) } else { refuse("http.oidc.issuer is missing") };
+        }
+        if self.client_id.is_empty() {
+            return refuse("http.oidc.client_id is missing");
+        }
+        if self.claim.is_empty() || self.allowed.is_empty() || self.allowed.iter().any(String::is_empty) {
+            return refuse("http.oidc.claim and http.oidc.allowed say who may enter: without them it would be everybody or nobody");
+        }
+        if !Url::parse(&self.issuer).is_ok_and(|issuer| is_private(&issuer)) {
+            return refuse("http.oidc.issuer is no https:// address (http:// on this machine)");
+        }
+        let redirect = Url::parse(&self.redirect_url).ok().filter(|url| {
+            is_private(url) && url.path() == CALLBACK && url.query().is_none() && url.fragment().is_none() && url.username().is_empty()
+        });
+        let Some(redirect) = redirect else {
+            return refuse("http.oidc.redirect_url is not https://OUR-ADDRESS/login/callback (http:// on this machine)");
+        };
+        let secret = secret("http.oidc.client_secret", &self.client_secret, self.client_secret_file.as_deref()).map_err(HttpError::Oidc)?;
+        Ok(Some(CheckedOidc { config: self.clone(), secret: Some(secret).filter(|s| !s.is_empty()), redirect }))
     }
 }
 
@@ -139,36 +278,28 @@ impl HttpConfig {
             return Ok(None);
         }
         let listen = self.address()?;
-        let token = match &self.token_file {
-            Some(_) if !self.token.is_empty() => {
-                return Err(HttpError::Token("http.token and http.token_file are both set: one of them would be ignored".into()));
-            }
-            Some(path) => {
-                let read = std::fs::read_to_string(path);
-                read.map_err(|e| HttpError::Token(format!("{} cannot be read: {e}", path.display())))?.trim_end().to_owned()
-            }
-            None => self.token.clone(),
-        };
-        if (self.token_file.is_some() || !token.is_empty()) && token.chars().count() < MIN_TOKEN {
+        let token = secret("http.token", &self.token, self.token_file.as_deref()).map_err(HttpError::Token)?;
+        if !token.is_empty() && token.chars().count() < MIN_TOKEN {
             return Err(HttpError::Token(format!("the token has fewer than {MIN_TOKEN} characters: it could be guessed")));
         }
+        let oidc = self.oidc.resolve()?;
         let tls = match (&self.certificate_file, &self.key_file) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
             (None, None) => None,
             _ => return Err(HttpError::Tls("http.certificate_file and http.key_file go together".into())),
         };
         if !listen.ip().is_loopback() {
-            if token.is_empty() {
-                let missing = "there is no token: set http.token_file or GREFFIER_HTTP__TOKEN, or listen on 127.0.0.1";
+            if token.is_empty() && oidc.is_none() {
+                let missing = "there is no token: set http.token_file, GREFFIER_HTTP__TOKEN or [http.oidc], or listen on 127.0.0.1";
                 return Err(HttpError::Unprotected { listen, missing });
             }
             if tls.is_none() && !self.behind_tls {
-                let missing = "the token would travel in clear: set http.certificate_file and http.key_file, or \
+                let missing = "tokens and sessions would travel in clear: set http.certificate_file and http.key_file, or \
                                http.behind_tls where a proxy in front speaks TLS";
                 return Err(HttpError::Unprotected { listen, missing });
             }
         }
-        Ok(Some(Checked { listen, token: Some(token).filter(|t| !t.is_empty()), tls }))
+        Ok(Some(Checked { listen, token: Some(token).filter(|t| !t.is_empty()), oidc, tls }))
     }
 
     fn address(&self) -> Result<SocketAddr, HttpError> {
@@ -258,5 +389,45 @@ mod tests {
         assert_eq!(with("", Some(file.path())).resolve().unwrap().unwrap().token.as_deref(), Some(TOKEN));
         assert!(with(TOKEN, Some(file.path())).resolve().is_err());
         assert!(!format!("{:?} {:?}", with(TOKEN, None), with(TOKEN, None).resolve().unwrap()).contains(TOKEN));
+    }
+
+    fn oidc() -> OidcConfig {
+        OidcConfig {
+            issuer: "https://sso.example.fr/realms/ans".into(),
+            client_id: "greffier".into(),
+            client_secret: TOKEN.into(),
+            redirect_url: "https://greffier.example.fr/login/callback".into(),
+            allowed: vec!["ops".into()],
+            ..OidcConfig::default()
+        }
+    }
+
+    #[test]
+    fn an_openid_provider_is_enough_beyond_loopback_and_is_given_whole() {
+        let beyond = |oidc| HttpConfig { listen: "0.0.0.0:9464".into(), behind_tls: true, oidc, ..HttpConfig::default() };
+        let checked = beyond(oidc()).resolve().unwrap().unwrap();
+        assert_eq!(checked.oidc.unwrap().secret.as_deref(), Some(TOKEN));
+        assert!(!format!("{:?}", beyond(oidc())).contains(TOKEN));
+        assert!(beyond(OidcConfig { client_secret: String::new(), ..oidc() }).resolve().is_ok(), "a public client has no secret");
+        for wrong in [
+            OidcConfig { issuer: String::new(), ..oidc() },
+            OidcConfig { issuer: "http://sso.example.fr".into(), ..oidc() },
+            OidcConfig { client_id: String::new(), ..oidc() },
+            OidcConfig { allowed: Vec::new(), ..oidc() },
+            OidcConfig { allowed: vec![String::new()], ..oidc() },
+            OidcConfig { claim: String::new(), ..oidc() },
+            OidcConfig { redirect_url: "http://greffier.example.fr/login/callback".into(), ..oidc() },
+            OidcConfig { redirect_url: "https://greffier.example.fr/".into(), ..oidc() },
+            OidcConfig { client_secret_file: Some("/nowhere".into()), ..oidc() },
+        ] {
+            let refused = beyond(wrong.clone()).resolve().expect_err("something is missing").to_string();
+            assert!(refused.starts_with("HTTP-OIDC: "), "{wrong:?}: {refused}");
+        }
+        for here in ["http://127.0.0.1:9464", "http://[::1]", "http://localhost:80"] {
+            assert!(is_private(&Url::parse(here).unwrap()), "{here}");
+        }
+        for open in ["http://127.0.0.1.evil.example/", "http://localhost.evil.example/", "ftp://localhost/"] {
+            assert!(!is_private(&Url::parse(open).unwrap()), "{open}");
+        }
     }
 }

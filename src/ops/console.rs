@@ -26,16 +26,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio_util::io::ReaderStream;
 
 use super::board::{End, Line, Live, UnderWay};
+use super::config::CALLBACK;
 use super::deposit::{DepositError, Said};
-use super::guard::{Guard, Visitor, cookie};
+use super::guard::{Cookie, Guard, Visitor, cookie};
 use super::health::Condition;
 use super::http::Parts;
 use super::ledger::{Query, Record, Standing};
+use super::oidc::{Answer, LoginError};
 use crate::model::event::{About, Object, SubmissionParked};
 use crate::model::message::Lane;
 use crate::model::submission::Stage;
 use crate::model::text::display_safe;
-use crate::model::{Lang, Text, Verdict};
+use crate::model::{Lang, Text, Verdict, errors};
 use crate::queue::{Place, QueueError, Waiting};
 use crate::store::StoreError;
 use crate::telemetry::{KeyValue, Span, SpanKind};
@@ -44,7 +46,7 @@ use crate::worker::state::{JobState, State as WorkerState};
 const STYLE: &str = include_str!("templates/console.css");
 const SCRIPT: &str = include_str!("templates/console.js");
 const MARK: &str = include_str!("templates/mark.svg");
-const TEMPLATES: [(&str, &str); 9] = [
+const TEMPLATES: [(&str, &str); 10] = [
     ("parts.html", include_str!("templates/parts.html")),
     ("base.html", include_str!("templates/base.html")),
     ("overview.html", include_str!("templates/overview.html")),
@@ -54,6 +56,7 @@ const TEMPLATES: [(&str, &str); 9] = [
     ("deposit.html", include_str!("templates/deposit.html")),
     ("login.html", include_str!("templates/login.html")),
     ("message.html", include_str!("templates/message.html")),
+    ("onward.html", include_str!("templates/onward.html")),
 ];
 
 /// Lines of one page of submissions.
@@ -99,6 +102,8 @@ pub(super) fn router(parts: Parts, guard: Guard, stopped: watch::Receiver<bool>)
         .route(SUBMIT, post(submit))
         .route("/deposit/{draft}/file", put(upload).layer(DefaultBodyLimit::disable()))
         .route("/login", get(login_page).post(login))
+        .route("/login/start", get(login_start))
+        .route(CALLBACK, get(login_callback))
         .route("/logout", post(logout))
         .route("/lang", get(choose_lang))
         .route("/static/{file}", get(asset))
@@ -159,7 +164,8 @@ impl<'a> Look<'a> {
                 page => page,
                 back => form(&[("to", &self.path)]),
                 known => self.visitor.known,
-                session => self.visitor.session,
+                session => self.visitor.session.is_some(),
+                person => self.visitor.session.as_ref().and_then(|session| session.person.as_ref()).map(|person| person.name.as_str()),
                 has_ledger => parts.ledger.is_some(),
                 has_queue => parts.queue.is_some(),
                 has_intake => parts.intake.is_some(),
@@ -424,6 +430,7 @@ struct EntryView {
 #[derive(Serialize)]
 struct Overview {
     unmet: Vec<UnmetView>,
+    noted: Vec<UnmetView>,
     tiles: Vec<Tile>,
     lanes: Vec<LaneView>,
     seen: Option<When>,
@@ -465,8 +472,11 @@ async fn overview(State(app): State<App>, Extension(visitor): Extension<Visitor>
         Condition::Vault => look.t("Coffre", "Vault"),
         Condition::Antivirus => look.t("Antivirus", "Antivirus"),
         Condition::Worker => look.t("Contrôleur", "Worker"),
+        Condition::Login => look.t("Fournisseur d'identité", "Identity provider"),
     };
-    let unmet = parts.health.unmet().into_iter().map(|u| UnmetView { what: condition(u.condition), why: u.why }).collect();
+    let (unmet, noted): (Vec<_>, Vec<_>) = parts.health.unmet().into_iter().partition(|unmet| unmet.condition.is_needed());
+    let [unmet, noted] =
+        [unmet, noted].map(|all| all.into_iter().map(|u| UnmetView { what: condition(u.condition), why: u.why }).collect::<Vec<_>>());
     let seen = parts.health.queue_seen();
     let depth = |place| seen.as_ref().and_then(|seen| seen.depths.iter().find(|depth| depth.place == place));
     let now = Timestamp::now();
@@ -511,7 +521,7 @@ async fn overview(State(app): State<App>, Extension(visitor): Extension<Visitor>
             Err(error) => return look.store_failed(&error),
         }
     }
-    let view = Overview { unmet, tiles, lanes, seen: seen.map(|seen| look.when(seen.at)), jobs, latest };
+    let view = Overview { unmet, noted, tiles, lanes, seen: seen.map(|seen| look.when(seen.at)), jobs, latest };
     look.page("overview.html", "overview", view)
 }
 
@@ -573,7 +583,7 @@ async fn submissions(
 }
 
 /// `a=b&c=d`, escaped.
-fn form(pairs: &[(&str, &str)]) -> String {
+pub(super) fn form(pairs: &[(&str, &str)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty())).finish()
 }
 
@@ -887,7 +897,7 @@ impl Follower {
     }
 
     fn look(&self) -> Look<'_> {
-        Look::new(&self.app, self.visitor, &self.headers, "")
+        Look::new(&self.app, self.visitor.clone(), &self.headers, "")
     }
 }
 
@@ -996,7 +1006,7 @@ async fn requeue(
     let id = wanted.id.as_deref().filter(|id| !id.is_empty());
     match queue.requeue(id, if id.is_some() { 1 } else { MAX_PARKED }).await {
         Ok(requeued) => {
-            tracing::info!(requeued, id, "requeued through the console");
+            tracing::info!(requeued, id, by = look.visitor.subject(), "requeued through the console");
             match wanted.back.as_deref().filter(|job| super::ledger::is_job(job)) {
                 Some(job) => Redirect::to(&format!("/submissions/{job}")).into_response(),
                 None => Redirect::to(&format!("/parked?requeued={requeued}")).into_response(),
@@ -1126,7 +1136,10 @@ async fn submit(
     let traceparent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     let span = Span::follow(traceparent, SpanKind::Server, format!("POST {SUBMIT}"), attributes);
     let response = match span.run(intake.submit(&draft, said)).await {
-        Ok(job) => Json(serde_json::json!({ "location": format!("/submissions/{job}") })).into_response(),
+        Ok(job) => {
+            tracing::info!(job, by = look.visitor.subject(), "deposited through the console");
+            Json(serde_json::json!({ "location": format!("/submissions/{job}") })).into_response()
+        }
         Err(error) => look.deposit_failed(&error),
     };
     span.set(KeyValue::new("http.response.status_code", i64::from(response.status().as_u16())));
@@ -1135,54 +1148,193 @@ async fn submit(
 
 // ---------------------------------------------------------------------------------------------------- door, words, files
 
-async fn login_page(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
-    let look = Look::new(&app, visitor, &headers, "/login");
-    if visitor.known {
-        return Redirect::to("/").into_response();
+/// The page of ours that is wanted after a login.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Wanted {
+    to: String,
+}
+
+impl Wanted {
+    /// Only a page of ours: what a browser would take for another site's, or for a header, is the first page.
+    fn local(&self) -> &str {
+        let to = self.to.as_str();
+        let inside = to.starts_with('/') && !to.starts_with("//") && to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+        if inside { to } else { "/" }
     }
-    look.page("login.html", "login", context! { wrong => false, wait => false })
+}
+
+impl Look<'_> {
+    fn login(&self, status: StatusCode, to: &str, wrong: bool) -> Response {
+        let guard = &self.app.0.guard;
+        let view = context! {
+            wrong => wrong,
+            wait => status == StatusCode::TOO_MANY_REQUESTS,
+            token => guard.has_token(),
+            provider => guard.provider().map(|provider| line(provider.name())),
+            start => form(&[("to", to)]),
+            to => to,
+        };
+        self.page_as(status, "login.html", "login", view)
+    }
+
+    fn wait_for_login(&self, to: &str) -> Response {
+        let wait = [(header::RETRY_AFTER, self.app.0.guard.retry_after())];
+        (wait, self.login(StatusCode::TOO_MANY_REQUESTS, to, false)).into_response()
+    }
+
+    fn login_failed(&self, error: &LoginError) -> Response {
+        tracing::warn!(address = %self.visitor.address, %error, "a login to the console through the OpenID provider failed");
+        let said = error.to_string();
+        let code = said.split(':').next().unwrap_or_default();
+        let status = match error {
+            LoginError::State => StatusCode::BAD_REQUEST,
+            LoginError::Denied(_) | LoginError::Token { .. } | LoginError::NotAllowed(_) => StatusCode::FORBIDDEN,
+            LoginError::Provider(_) => StatusCode::BAD_GATEWAY,
+            LoginError::Random(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        // Where the provider is, and why it does not answer, is nothing for strangers.
+        let detail = if status.is_server_error() { code } else { &said };
+        let title = ("Connexion impossible", "Login not possible");
+        let page = errors::get(code);
+        let body = page.map(|page| [Lang::Fr, Lang::En].map(|lang| format!("{} {}", page.summary.get(lang), page.remedy.get(lang))));
+        let [fr, en] = body.unwrap_or_default();
+        self.message(status, title, (&fr, &en), detail)
+    }
+
+    /// To another page, by a page of ours: strict cookies go along, and no policy on forms stands in the way.
+    fn onward(&self, cookies: &[HeaderValue], title: (&str, &str), next: &str) -> Response {
+        let view = context! { title => self.t(title.0, title.1), next => next };
+        let mut response = self.page("onward.html", "", view);
+        let headers = response.headers_mut();
+        for cookie in cookies {
+            headers.append(header::SET_COOKIE, cookie.clone());
+        }
+        if let Ok(refresh) = HeaderValue::from_str(&format!("0; url={next}")) {
+            headers.insert(header::REFRESH, refresh);
+        }
+        response
+    }
+}
+
+fn no_cookie(error: &std::io::Error) -> Response {
+    tracing::error!(%error, "a session could not be made");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+async fn login_page(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    UrlQuery(wanted): UrlQuery<Wanted>,
+) -> Response {
+    if visitor.known {
+        return Redirect::to(wanted.local()).into_response();
+    }
+    Look::new(&app, visitor, &headers, "/login").login(StatusCode::OK, wanted.local(), false)
 }
 
 #[derive(Deserialize)]
 struct Login {
     token: String,
+    #[serde(default)]
+    to: String,
 }
 
 async fn login(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap, Form(shown): Form<Login>) -> Response {
-    let look = Look::new(&app, visitor, &headers, "/login");
-    if !app.0.guard.may_login(visitor.address) {
-        return look.page_as(StatusCode::TOO_MANY_REQUESTS, "login.html", "login", context! { wrong => false, wait => true });
+    let (look, guard) = (Look::new(&app, visitor, &headers, "/login"), &app.0.guard);
+    let (address, wanted) = (look.visitor.address, Wanted { to: shown.to });
+    if !guard.attempt(address) {
+        return look.wait_for_login(wanted.local());
     }
-    match app.0.guard.login(shown.token.trim()) {
-        Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response(),
-        None => {
-            tracing::warn!(address = %visitor.address, "a login to the console failed");
-            look.page_as(StatusCode::FORBIDDEN, "login.html", "login", context! { wrong => true, wait => false })
-        }
+    if !guard.is_token(shown.token.trim().as_bytes()) {
+        tracing::warn!(%address, "a login to the console failed");
+        return look.login(StatusCode::FORBIDDEN, wanted.local(), true);
+    }
+    guard.succeeded(address);
+    match guard.open(None, None) {
+        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(wanted.local())).into_response(),
+        Err(error) => no_cookie(&error),
     }
 }
 
-async fn logout(State(app): State<App>) -> Response {
-    match app.0.guard.logout() {
-        Some(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response(),
-        None => Redirect::to("/").into_response(),
+async fn login_start(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    UrlQuery(wanted): UrlQuery<Wanted>,
+) -> Response {
+    let (look, guard) = (Look::new(&app, visitor, &headers, "/login"), &app.0.guard);
+    let Some(provider) = guard.provider() else { return look.not_found() };
+    // Paid for now, and given back to whoever comes back and may enter.
+    if !guard.attempt(look.visitor.address) {
+        return look.wait_for_login(wanted.local());
+    }
+    let (url, browser) = match provider.begin(wanted.local()) {
+        Ok(begun) => begun,
+        Err(error) => {
+            guard.succeeded(look.visitor.address);
+            return look.login_failed(&error);
+        }
+    };
+    match guard.login_cookie(Some(&browser)) {
+        Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to(url.as_str())).into_response(),
+        Err(error) => no_cookie(&error),
+    }
+}
+
+async fn login_callback(
+    State(app): State<App>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    UrlQuery(answer): UrlQuery<Answer>,
+) -> Response {
+    let (look, guard) = (Look::new(&app, visitor, &headers, "/login"), &app.0.guard);
+    let Some(provider) = guard.provider() else { return look.not_found() };
+    let arrival = match provider.finish(answer, guard.kept_by(&headers, Cookie::Login)).await {
+        Ok(arrival) => arrival,
+        // Every other was paid for when it began.
+        Err(LoginError::State) if !guard.attempt(look.visitor.address) => return look.wait_for_login("/"),
+        Err(error) => return look.login_failed(&error),
+    };
+    guard.succeeded(look.visitor.address);
+    tracing::info!(by = arrival.person.subject, "logged in to the console through the OpenID provider");
+    match guard.open(Some(arrival.person), arrival.id_token).and_then(|session| Ok([session, guard.login_cookie(None)?])) {
+        Ok(cookies) => look.onward(&cookies, ("Vous êtes connecté", "You are logged in"), &arrival.to),
+        Err(error) => no_cookie(&error),
+    }
+}
+
+async fn logout(State(app): State<App>, Extension(mut visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
+    let guard = &app.0.guard;
+    let ended = visitor.session.take();
+    visitor.known = false;
+    let cookie = match guard.close(&headers) {
+        Ok(cookie) => cookie,
+        Err(error) => return no_cookie(&error),
+    };
+    // Who came through the provider leaves there too: else the next one at this browser would be let in without a question.
+    let person = ended.filter(|session| session.person.is_some());
+    match person.zip(guard.provider()).and_then(|(session, provider)| provider.logout(session.id_token.as_deref())) {
+        Some(next) => {
+            let look = Look::new(&app, visitor, &headers, "/login");
+            look.onward(&[cookie], ("Vous êtes déconnecté", "You are logged out"), next.as_str())
+        }
+        None => ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response(),
     }
 }
 
 #[derive(Debug, Deserialize)]
 struct Choice {
     set: String,
-    to: String,
+    #[serde(flatten)]
+    wanted: Wanted,
 }
 
 async fn choose_lang(UrlQuery(choice): UrlQuery<Choice>) -> Response {
     let lang = if choice.set == "en" { "en" } else { "fr" };
-    // Only back to a page of ours.
-    let inside =
-        choice.to.starts_with('/') && !choice.to.starts_with("//") && choice.to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    let to = if inside { choice.to.as_str() } else { "/" };
     let cookie = format!("greffier_lang={lang}; Path=/; SameSite=Lax; Max-Age=31536000");
-    ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
+    ([(header::SET_COOKIE, cookie)], Redirect::to(choice.wanted.local())).into_response()
 }
 
 async fn asset(Path(file): Path<String>) -> Response {

@@ -13,19 +13,20 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
-use ring::rand::SecureRandom as _;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use super::config::HttpConfig;
+use super::secret;
 use crate::check::folder;
 use crate::model::event::About;
 use crate::model::message::{Envelope, Lane, MAX_JOB, SUBMISSION_REQUESTED};
 use crate::model::submission::{Content, Stage, Submission};
+use crate::model::text::chain;
 use crate::pipeline::Loaded;
 use crate::queue::{Queue, QueueError, traced};
 use crate::store::{self, Key, Store, StoreError};
-use crate::worker::records::{about, job_id};
+use crate::worker::records::{PRECHECK, about, job_id};
 
 /// A draft to which nothing was added for so long is thrown away.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
@@ -33,6 +34,13 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 const MAX_DRAFTS: usize = 32;
 /// Submitted jobs of which it is remembered that they wait.
 const MAX_WAITING: usize = 1_000;
+/// Uploads that no outcome took away (a job that was parked and left there, a deposit that failed on its way to the queue) are
+/// removed from the staging store after so long.
+const ABANDONED: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How often they are looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// Objects looked at in one request to the store.
+const LISTING: usize = 500;
 /// Deepest path, segments: what `check::folder` looks into.
 const MAX_DEPTH: usize = 30;
 
@@ -146,6 +154,9 @@ struct Draft {
     folder: Arc<tempfile::TempDir>,
     files: BTreeMap<String, Uploaded>,
     bytes: u64,
+    /// Of uploads under way: how many there are, and what they have received.
+    uploads: usize,
+    receiving: u64,
     touched: Instant,
 }
 
@@ -188,15 +199,65 @@ impl SpoolIntake {
         self.drafts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What else may be received for a draft now, bytes, and where.
-    fn room(&self, draft: &str, path: &str) -> Result<(Arc<tempfile::TempDir>, u64), DepositError> {
+    /// Lets one more upload into a draft: the folder, and the room that it takes while it lasts.
+    fn admit<'a>(&'a self, draft: &'a str, path: &str) -> Result<(Arc<tempfile::TempDir>, Room<'a>), DepositError> {
         let mut drafts = self.drafts();
-        let draft = drafts.get_mut(draft).ok_or(DepositError::Unknown)?;
-        draft.touched = Instant::now();
-        if draft.files.len() >= self.offer.max_files && !draft.files.contains_key(path) {
+        let found = drafts.get_mut(draft).ok_or(DepositError::Unknown)?;
+        found.touched = Instant::now();
+        if found.files.len() + found.uploads >= self.offer.max_files && !found.files.contains_key(path) {
             return Err(DepositError::TooLarge { limit: self.offer.max_files as u64, unit: "files" });
         }
-        Ok((Arc::clone(&draft.folder), self.offer.max_deposit.saturating_sub(draft.bytes)))
+        found.uploads += 1;
+        Ok((Arc::clone(&found.folder), Room { intake: self, draft, bytes: 0 }))
+    }
+}
+
+/// What one upload takes of its draft's limits: taken before bytes are accepted, so that uploads at once do not each find the
+/// same room; free again when dropped, also by a browser that left.
+struct Room<'a> {
+    intake: &'a SpoolIntake,
+    draft: &'a str,
+    bytes: u64,
+}
+
+impl Room<'_> {
+    fn take(&mut self, more: u64) -> Result<(), DepositError> {
+        let offer = &self.intake.offer;
+        if self.bytes.saturating_add(more) > offer.max_file {
+            return Err(DepositError::TooLarge { limit: offer.max_file, unit: "bytes in one file" });
+        }
+        let mut drafts = self.intake.drafts();
+        let draft = drafts.get_mut(self.draft).ok_or(DepositError::Unknown)?;
+        if draft.bytes.saturating_add(draft.receiving).saturating_add(more) > offer.max_deposit {
+            return Err(DepositError::TooLarge { limit: offer.max_deposit, unit: "bytes in one deposit" });
+        }
+        draft.receiving += more;
+        draft.touched = Instant::now();
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// What was received is a file of the draft from now on.
+    fn keep(mut self, path: &str, sha256: String) -> Result<(), DepositError> {
+        let size = std::mem::take(&mut self.bytes);
+        let mut drafts = self.intake.drafts();
+        let draft = drafts.get_mut(self.draft).ok_or(DepositError::Unknown)?;
+        draft.receiving = draft.receiving.saturating_sub(size);
+        draft.bytes = draft.bytes.saturating_add(size);
+        if let Some(before) = draft.files.insert(path.to_owned(), Uploaded { size, sha256 }) {
+            draft.bytes = draft.bytes.saturating_sub(before.size);
+        }
+        draft.touched = Instant::now();
+        Ok(())
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(draft) = self.intake.drafts().get_mut(self.draft) {
+            draft.uploads = draft.uploads.saturating_sub(1);
+            draft.receiving = draft.receiving.saturating_sub(self.bytes);
+        }
     }
 }
 
@@ -252,16 +313,38 @@ impl Offer {
     }
 }
 
+/// Removes what nobody fetched from the staging store, again and again. Ends when dropped.
+pub async fn sweep_abandoned(staging: Arc<dyn Store>) {
+    loop {
+        match sweep(staging.as_ref(), ABANDONED).await {
+            Ok(removed) if removed > 0 => tracing::info!(removed, "abandoned uploads of pre-checks were removed"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "abandoned uploads of pre-checks could not be removed"),
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+/// Removes uploads of pre-checks older than `age`, by the store's clock; says how many.
+async fn sweep(staging: &dyn Store, age: Duration) -> Result<usize, StoreError> {
+    let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
+    let (mut removed, mut after) = (0, None);
+    loop {
+        let listed = staging.list(PRECHECK, after.as_ref(), LISTING).await?;
+        for stat in listed.iter().filter(|stat| stat.modified.is_some_and(|at| at < before)) {
+            staging.remove(&stat.key).await?;
+            removed += 1;
+        }
+        match listed.last() {
+            Some(last) if listed.len() >= LISTING => after = Some(last.key.clone()),
+            _ => return Ok(removed),
+        }
+    }
+}
+
 /// Where the files of a draft lie: apart from those that are still being received.
 fn files_of(draft: &tempfile::TempDir) -> PathBuf {
     draft.path().join("files")
-}
-
-/// 128 random bits, hexadecimal.
-fn secret() -> Result<String, DepositError> {
-    let mut bytes = [0_u8; 16];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no random numbers"))?;
-    Ok(hex::encode(bytes))
 }
 
 /// A path inside the draft: relative, without `.` and `..`, of names that a file system takes.
@@ -296,61 +379,30 @@ impl Intake for SpoolIntake {
         if drafts.len() >= MAX_DRAFTS {
             return Err(DepositError::Busy);
         }
-        drafts.insert(id.clone(), Draft { folder, files: BTreeMap::new(), bytes: 0, touched: Instant::now() });
+        drafts.insert(id.clone(), Draft { folder, files: BTreeMap::new(), bytes: 0, uploads: 0, receiving: 0, touched: Instant::now() });
         Ok(id)
     }
 
     async fn put(&self, draft: &str, path: &str, mut body: BoxStream<'static, std::io::Result<Bytes>>) -> Result<(), DepositError> {
         let relative = inside(path)?;
-        let (folder, room) = self.room(draft, path)?;
+        let (folder, mut room) = self.admit(draft, path)?;
         let target = files_of(&folder).join(relative);
         let parent = target.parent().unwrap_or(folder.path());
         let taken = |_| DepositError::Path("a file and a folder have the same name");
         tokio::fs::create_dir_all(parent).await.map_err(taken)?;
-        // Written aside first: an upload that breaks off leaves nothing that looks whole.
-        let part = folder.path().join(secret()?);
+        // Written aside first, and removed when dropped: an upload that breaks off leaves nothing, whole or not.
+        let part = tempfile::TempPath::try_from_path(folder.path().join(secret()?))?;
         let mut file = tokio::fs::File::create_new(&part).await?;
         let mut hasher = Sha256::new();
-        let mut size = 0_u64;
-        let received: Result<(), DepositError> = async {
-            while let Some(chunk) = body.next().await {
-                let chunk = chunk?;
-                size += chunk.len() as u64;
-                if size > self.offer.max_file {
-                    return Err(DepositError::TooLarge { limit: self.offer.max_file, unit: "bytes in one file" });
-                }
-                if size > room {
-                    return Err(DepositError::TooLarge { limit: self.offer.max_deposit, unit: "bytes in one deposit" });
-                }
-                hasher.update(&chunk);
-                file.write_all(&chunk).await?;
-            }
-            file.flush().await?;
-            Ok(())
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            room.take(chunk.len() as u64)?;
+            hasher.update(&chunk);
+            file.write_all(&chunk).await?;
         }
-        .await;
-        let moved = match received {
-            Ok(()) => tokio::fs::rename(&part, &target).await.map_err(taken),
-            Err(error) => Err(error),
-        };
-        if moved.is_err() {
-            // It goes with the draft otherwise.
-            let _ = tokio::fs::remove_file(&part).await;
-        }
-        moved?;
-        let mut drafts = self.drafts();
-        let draft = drafts.get_mut(draft).ok_or(DepositError::Unknown)?;
-        let uploaded = Uploaded { size, sha256: hex::encode(hasher.finalize()) };
-        draft.bytes = draft.bytes.saturating_add(size);
-        if let Some(before) = draft.files.insert(path.to_owned(), uploaded) {
-            draft.bytes = draft.bytes.saturating_sub(before.size);
-        }
-        // Two uploads at once may each have found room for itself.
-        if draft.bytes > self.offer.max_deposit {
-            return Err(DepositError::TooLarge { limit: self.offer.max_deposit, unit: "bytes in one deposit" });
-        }
-        draft.touched = Instant::now();
-        Ok(())
+        file.flush().await?;
+        tokio::fs::rename(&part, &target).await.map_err(taken)?;
+        room.keep(path, hex::encode(hasher.finalize()))
     }
 
     async fn submit(&self, draft: &str, said: Said) -> Result<String, DepositError> {
@@ -358,7 +410,8 @@ impl Intake for SpoolIntake {
         let taken = self.drafts().remove(draft).ok_or(DepositError::Unknown)?;
         let submitted = self.hand_over(draft, &taken, &said).await;
         if submitted.is_err() {
-            self.drafts().insert(draft.to_owned(), Draft { touched: Instant::now(), ..taken });
+            // An upload that was under way meanwhile found no draft and counts no more.
+            self.drafts().insert(draft.to_owned(), Draft { uploads: 0, receiving: 0, touched: Instant::now(), ..taken });
         }
         submitted
     }
@@ -370,9 +423,6 @@ impl Intake for SpoolIntake {
 
 impl SpoolIntake {
     async fn hand_over(&self, id: &str, draft: &Draft, said: &Said) -> Result<String, DepositError> {
-        if draft.bytes > self.offer.max_deposit {
-            return Err(DepositError::TooLarge { limit: self.offer.max_deposit, unit: "bytes in one deposit" });
-        }
         let (offer, said, folder) = (self.offer.clone(), said.clone(), Arc::clone(&draft.folder));
         let read = tokio::task::spawn_blocking(move || offer.read(&files_of(&folder), &said));
         let (loaded, mut submission) = read.await.map_err(std::io::Error::other)??;
@@ -381,7 +431,7 @@ impl SpoolIntake {
             let Content::File(file) = &mut item.content else { continue };
             let next = keys.len();
             let object = std::mem::take(&mut file.object);
-            let key = keys.entry(object.clone()).or_insert_with(|| Key::ours(format!("precheck/{id}/{next}"))).clone();
+            let key = keys.entry(object.clone()).or_insert_with(|| Key::ours(format!("{PRECHECK}{id}/{next}"))).clone();
             key.as_str().clone_into(&mut file.object);
             // What a document names and nobody uploaded is missing: the check says so.
             let Some(uploaded) = draft.files.get(&object) else { continue };
@@ -409,7 +459,6 @@ impl SpoolIntake {
             }
             waiting.insert(job.clone(), (about(&job, &submission, Lane::Interactive), Timestamp::now()));
         }
-        tracing::info!(job, items = submission.items.len(), "deposited through the console");
         Ok(job)
     }
 }
@@ -417,6 +466,17 @@ impl SpoolIntake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::config::QueueConfig;
+    use crate::queue::embedded::EmbeddedQueue;
+    use crate::store::directory::DirectoryStore;
+
+    async fn intake(folder: &Path, max_deposit_bytes: u64, max_deposit_files: usize) -> SpoolIntake {
+        let staging = Arc::new(DirectoryStore::new(folder.join("staging")));
+        let queue = QueueConfig { path: folder.join("queue.sqlite"), ..QueueConfig::default() };
+        let queue = Arc::new(EmbeddedQueue::open(&queue).await.unwrap());
+        let config = HttpConfig { max_upload_bytes: 1_000, max_deposit_bytes, max_deposit_files, ..HttpConfig::default() };
+        SpoolIntake::new(folder.join("drafts"), staging, queue, Vec::new(), &config).unwrap()
+    }
 
     #[test]
     fn a_path_stays_inside_the_draft() {
@@ -424,5 +484,86 @@ mod tests {
             assert!(inside(outside).is_err(), "{outside:?}");
         }
         assert_eq!(inside("INS.02/é t\u{202e}é.pdf").unwrap(), Path::new("INS.02/é t\u{202e}é.pdf"));
+    }
+
+    /// A body whose bytes come when the test sends them.
+    fn body() -> (tokio::sync::mpsc::UnboundedSender<Bytes>, BoxStream<'static, std::io::Result<Bytes>>) {
+        let (send, receive) = tokio::sync::mpsc::unbounded_channel();
+        let stream = futures_util::stream::unfold(receive, |mut receive| async { Some((Ok(receive.recv().await?), receive)) });
+        (send, stream.boxed())
+    }
+
+    #[tokio::test]
+    async fn uploads_at_once_share_the_room_of_their_draft() {
+        let folder = tempfile::tempdir().unwrap();
+        let intake = Arc::new(intake(folder.path(), 100, 3).await);
+        let draft = intake.begin().await.unwrap();
+        let put = |path: &'static str, body| {
+            let (intake, draft) = (Arc::clone(&intake), draft.clone());
+            tokio::spawn(async move { intake.put(&draft, path, body).await })
+        };
+        let until = async |done: &dyn Fn(&Draft) -> bool| {
+            let waiting = async {
+                while !done(&intake.drafts()[&draft]) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+        };
+        let bytes = |n: usize| Bytes::from(vec![b'x'; n]);
+        let (send, slow) = body();
+        let slow = put("a", slow);
+        send.send(bytes(60)).unwrap();
+        until(&|draft| draft.receiving == 60).await;
+        // While one is under way, the room that it took is nobody else's.
+        let (other, stream) = body();
+        other.send(bytes(41)).unwrap();
+        drop(other);
+        let refused = put("b", stream).await.unwrap().unwrap_err();
+        assert!(matches!(refused, DepositError::TooLarge { limit: 100, .. }), "{refused}");
+        assert_eq!(intake.drafts()[&draft].receiving, 60, "what was refused takes no room");
+        drop(send);
+        slow.await.unwrap().unwrap();
+        let counted = |draft: &Draft| (draft.bytes, draft.receiving, draft.uploads);
+        assert_eq!(counted(&intake.drafts()[&draft]), (60, 0, 0));
+        // A browser that leaves gives its room back; so does a file that is sent again.
+        let (send, stream) = body();
+        let left = put("b", stream);
+        send.send(bytes(40)).unwrap();
+        until(&|draft| draft.receiving == 40).await;
+        left.abort();
+        assert!(left.await.unwrap_err().is_cancelled());
+        assert_eq!(intake.drafts()[&draft].receiving, 0);
+        let left = std::fs::read_dir(intake.drafts()[&draft].folder.path()).unwrap().count();
+        assert_eq!(left, 1, "nothing but the folder of whole files");
+        let (send, stream) = body();
+        send.send(bytes(10)).unwrap();
+        drop(send);
+        put("a", stream).await.unwrap().unwrap();
+        assert_eq!(intake.drafts()[&draft].bytes, 10);
+        // Files are counted before they are there.
+        let (_hold_b, b) = body();
+        let (_hold_c, c) = body();
+        let (_b, _c) = (put("b", b), put("c", c));
+        until(&|draft| draft.uploads == 2).await;
+        let (_hold_d, d) = body();
+        assert!(matches!(put("d", d).await.unwrap(), Err(DepositError::TooLarge { limit: 3, .. })));
+    }
+
+    #[tokio::test]
+    async fn only_old_uploads_of_pre_checks_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("staging")).unwrap();
+        let staging = DirectoryStore::new(folder.path().join("staging"));
+        for key in ["precheck/a/0", "precheck/b/0", "uploads/x"] {
+            staging.create(&Key::ours(key.to_owned()), store::Content::Bytes(b"x"), "text/plain").await.unwrap();
+        }
+        assert_eq!(sweep(&staging, Duration::from_secs(3600)).await.unwrap(), 0);
+        let old = std::time::SystemTime::now() - Duration::from_secs(7200);
+        std::fs::File::open(folder.path().join("staging/precheck/a/0")).unwrap().set_modified(old).unwrap();
+        std::fs::File::open(folder.path().join("staging/uploads/x")).unwrap().set_modified(old).unwrap();
+        assert_eq!(sweep(&staging, Duration::from_secs(3600)).await.unwrap(), 1);
+        let left: Vec<_> = staging.list("", None, 10).await.unwrap().into_iter().map(|stat| stat.key.as_str().to_owned()).collect();
+        assert_eq!(left, ["precheck/b/0", "uploads/x"]);
     }
 }

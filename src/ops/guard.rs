@@ -2,17 +2,19 @@
 //!
 //! 1. **Host.** Without a token, only names of this machine are answered: a web page that gives its own name our address
 //!    (DNS rebinding) gets nothing.
-//! 2. **Token.** Where one is configured, everything but health asks for it: as a bearer token, as the password of Basic, or
-//!    through the login page, which gives a session cookie (`HttpOnly`, `SameSite=Strict`, signed, twelve hours).
+//! 2. **Token, or a session.** Where a token or an OpenID provider is configured, everything but health asks for one: a bearer
+//!    token, the token as the password of Basic, or a login, which gives a cookie (`HttpOnly`, `SameSite=Strict`). The cookie
+//!    only names a session that this process keeps: logging out ends it here, whoever has a copy of the cookie.
 //! 3. **Same origin.** Whatever changes something must come from our own pages (`Sec-Fetch-Site`, else `Origin`), or carry
 //!    the token in a header, which no other site can make a browser do.
-//! 4. **Rate.** A bucket of tokens for each client address; failed logins empty another, much smaller one.
+//! 4. **Rate.** A bucket of tokens for each client address; failed logins and wrong tokens empty another, much smaller one.
+//!    While that is empty no token is even looked at: the right one would tell itself from the wrong ones.
 //! 5. Every answer says that it may run our own script only, be framed by nobody, and be kept by no cache.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -20,17 +22,22 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
-use jiff::Timestamp;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::hmac;
+use sha2::{Digest as _, Sha256};
 
 use super::config::{Checked, HttpConfig};
+use super::console::form;
 use super::listen::Peer;
+use super::oidc::{PATIENCE, Person, Provider};
+use super::secret;
 
-/// How long a session lasts, seconds.
-const SESSION: i64 = 12 * 3600;
-/// Logins of one address in a minute.
-const LOGINS: u32 = 10;
+/// Failed attempts of one address in a minute.
+const ATTEMPTS: u32 = 10;
+/// Longest session, seconds: whoever left the provider's group is out by then.
+const MAX_SESSION: u64 = 30 * 24 * 3600;
+/// Sessions kept at once; beyond, the one that would end first ends.
+const MAX_SESSIONS: usize = 4_096;
 /// Addresses remembered at once.
 const MAX_ADDRESSES: usize = 16_384;
 
@@ -43,96 +50,193 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(super) struct Guard(Arc<Rules>);
 
 struct Rules {
-    /// Signs sessions and compares tokens; drawn from the token, so that sessions outlive a restart and a changed token ends them.
-    key: Option<hmac::Key>,
-    /// The tag of the right token.
-    tag: Option<hmac::Tag>,
+    /// The tag of the right token, and what makes tags: they are compared in constant time and say nothing of its length.
+    token: Option<(hmac::Key, hmac::Tag)>,
+    provider: Option<Arc<Provider>>,
+    /// Somebody has to show something, even where there is no page to log in on.
+    closed: bool,
+    /// By the digest of what the cookie says.
+    sessions: Mutex<HashMap<[u8; 32], Session>>,
+    session_length: Duration,
     loopback: bool,
     secure: bool,
     trust_forwarded_for: bool,
     host_names: Vec<String>,
     rate: Buckets,
-    logins: Buckets,
+    attempts: Buckets,
+}
+
+/// Somebody who logged in.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    until: Instant,
+    /// Who, where the provider said it: the token says nothing of who has it.
+    pub(super) person: Option<Arc<Person>>,
+    /// What the provider knows its own session by.
+    pub(super) id_token: Option<Arc<str>>,
 }
 
 /// What a request may do; in the extensions of every request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Visitor {
-    /// The token was shown, or none is needed.
+    /// Token or session were shown, or none is needed.
     pub(super) known: bool,
-    /// A session cookie opened the door: there is something to log out of.
-    pub(super) session: bool,
+    /// What opened the door, where that is a session: there is something to log out of.
+    pub(super) session: Option<Session>,
     /// Client address, as far as it can be told.
     pub(super) address: IpAddr,
 }
 
+impl Visitor {
+    /// Who it is, where that is known: what the log says.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.session.as_ref()?.person.as_ref().map(|person| person.subject.as_str())
+    }
+}
+
+/// What an `Authorization` header shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Right,
+    Wrong,
+    /// Too many wrong ones came from this address: not looked at.
+    Unread,
+}
+
+/// Which of our cookies; the name says to browsers that no other site and no plain connection may set it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cookie {
+    Session,
+    /// Belongs to a login that is under way at the provider.
+    Login,
+}
+
 impl Guard {
-    pub(super) fn new(config: &HttpConfig, checked: &Checked) -> Self {
-        let token = checked.token.as_deref();
-        let key = token.map(|token| hmac::Key::new(hmac::HMAC_SHA256, format!("greffier/session/1\0{token}").as_bytes()));
-        let tag = key.as_ref().zip(token).map(|(key, token)| hmac::sign(key, token.as_bytes()));
+    pub(super) fn new(config: &HttpConfig, checked: &Checked, provider: Option<Arc<Provider>>) -> Self {
+        let token = checked.token.as_deref().map(|token| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, b"greffier/token");
+            let tag = hmac::sign(&key, token.as_bytes());
+            (key, tag)
+        });
         Self(Arc::new(Rules {
-            key,
-            tag,
+            closed: token.is_some() || checked.oidc.is_some(),
+            token,
+            provider,
+            sessions: Mutex::default(),
+            session_length: Duration::from_secs(config.session_seconds.clamp(60, MAX_SESSION)),
             loopback: checked.listen.ip().is_loopback(),
             secure: config.is_secure(),
             trust_forwarded_for: config.trust_forwarded_for,
             host_names: config.host_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             rate: Buckets::new(config.requests_per_minute.max(60)),
-            logins: Buckets::new(LOGINS),
+            attempts: Buckets::new(ATTEMPTS),
         }))
     }
 
-    /// Whether a token is asked for.
-    pub(super) fn asks_token(&self) -> bool {
-        self.0.key.is_some()
+    /// Whether there is a token to log in with.
+    pub(super) fn has_token(&self) -> bool {
+        self.0.token.is_some()
     }
 
-    /// The right token opens a session: the cookie to set.
-    pub(super) fn login(&self, token: &str) -> Option<HeaderValue> {
-        self.is_token(token.as_bytes()).then(|| self.cookie(SESSION)).flatten()
+    /// Whether there is a provider to log in at.
+    pub(super) fn provider(&self) -> Option<&Arc<Provider>> {
+        self.0.provider.as_ref()
     }
 
-    /// Whether this address may try another login now.
-    pub(super) fn may_login(&self, address: IpAddr) -> bool {
-        self.0.logins.take(address)
+    /// Counts an attempt that may fail; false: this address has to wait.
+    pub(super) fn attempt(&self, address: IpAddr) -> bool {
+        self.0.attempts.take(address)
     }
 
-    /// The cookie that ends a session.
-    pub(super) fn logout(&self) -> Option<HeaderValue> {
-        self.cookie(0)
+    /// The attempt did not fail.
+    pub(super) fn succeeded(&self, address: IpAddr) {
+        self.0.attempts.give_back(address);
     }
 
-    fn cookie_name(&self) -> &'static str {
-        if self.0.secure { "__Host-greffier" } else { "greffier" }
+    /// When the next attempt may be made, seconds.
+    pub(super) fn retry_after(&self) -> String {
+        self.0.attempts.refill().to_string()
     }
 
-    fn cookie(&self, seconds: i64) -> Option<HeaderValue> {
-        let key = self.0.key.as_ref()?;
-        let until = Timestamp::now().as_second().saturating_add(seconds).to_string();
-        let tag = URL_SAFE_NO_PAD.encode(hmac::sign(key, until.as_bytes()));
-        let secure = if self.0.secure { "; Secure" } else { "" };
-        let cookie = format!("{}={until}.{tag}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}", self.cookie_name());
-        HeaderValue::from_str(&cookie).ok()
+    fn sessions(&self) -> MutexGuard<'_, HashMap<[u8; 32], Session>> {
+        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_token(&self, shown: &[u8]) -> bool {
-        // Tags are compared in constant time, and say nothing of the length of the token.
-        match (&self.0.key, &self.0.tag) {
-            (Some(key), Some(tag)) => hmac::verify(key, shown, tag.as_ref()).is_ok(),
-            _ => false,
+    /// Begins a session: the cookie to set.
+    pub(super) fn open(&self, person: Option<Person>, id_token: Option<String>) -> std::io::Result<HeaderValue> {
+        let name = secret()?;
+        let now = Instant::now();
+        let until = now.checked_add(self.0.session_length).unwrap_or(now);
+        let mut sessions = self.sessions();
+        sessions.retain(|_, session| session.until > now);
+        while sessions.len() >= MAX_SESSIONS {
+            let Some(first) = sessions.iter().min_by_key(|(_, session)| session.until).map(|(digest, _)| *digest) else { break };
+            sessions.remove(&first);
+        }
+        sessions.insert(digest(&name), Session { until, person: person.map(Arc::new), id_token: id_token.map(Into::into) });
+        self.cookie(Cookie::Session, &name, self.0.session_length)
+    }
+
+    /// Ends the session of this browser: the cookie that says so.
+    pub(super) fn close(&self, headers: &HeaderMap) -> std::io::Result<HeaderValue> {
+        if let Some(name) = self.kept_by(headers, Cookie::Session) {
+            self.sessions().remove(&digest(name));
+        }
+        self.cookie(Cookie::Session, "", Duration::ZERO)
+    }
+
+    fn session(&self, headers: &HeaderMap) -> Option<Session> {
+        let name = self.kept_by(headers, Cookie::Session)?;
+        self.sessions().get(&digest(name)).filter(|session| session.until > Instant::now()).cloned()
+    }
+
+    fn name(&self, which: Cookie) -> &'static str {
+        match (which, self.0.secure) {
+            (Cookie::Session, true) => "__Host-greffier",
+            (Cookie::Session, false) => "greffier",
+            (Cookie::Login, true) => "__Host-greffier-login",
+            (Cookie::Login, false) => "greffier-login",
         }
     }
 
-    fn is_session(&self, headers: &HeaderMap) -> bool {
-        let Some(key) = &self.0.key else { return false };
-        let Some((until, tag)) = cookie(headers, self.cookie_name()).and_then(|value| value.split_once('.')) else { return false };
-        let Ok(tag) = URL_SAFE_NO_PAD.decode(tag) else { return false };
-        hmac::verify(key, until.as_bytes(), &tag).is_ok() && until.parse::<i64>().is_ok_and(|until| until > Timestamp::now().as_second())
+    /// What the browser keeps in one of our cookies.
+    pub(super) fn kept_by<'a>(&self, headers: &'a HeaderMap, which: Cookie) -> Option<&'a str> {
+        cookie(headers, self.name(which))
     }
 
-    fn is_authorised(&self, headers: &HeaderMap) -> bool {
-        let Some(shown) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else { return false };
+    /// A cookie of ours for a browser, for so long; zero takes it away.
+    fn cookie(&self, which: Cookie, value: &str, lasts: Duration) -> std::io::Result<HeaderValue> {
+        let secure = if self.0.secure { "; Secure" } else { "" };
+        // The provider's page sends people back to us: a strict cookie would stay behind.
+        let site = if matches!(which, Cookie::Session) { "Strict" } else { "Lax" };
+        let (name, seconds) = (self.name(which), lasts.as_secs());
+        let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite={site}; Max-Age={seconds}{secure}");
+        HeaderValue::from_str(&cookie).map_err(std::io::Error::other)
+    }
+
+    /// The cookie that belongs to a login under way; `None` takes it away.
+    pub(super) fn login_cookie(&self, value: Option<&str>) -> std::io::Result<HeaderValue> {
+        self.cookie(Cookie::Login, value.unwrap_or_default(), value.map_or(Duration::ZERO, |_| PATIENCE))
+    }
+
+    pub(super) fn is_token(&self, shown: &[u8]) -> bool {
+        self.0.token.as_ref().is_some_and(|(key, tag)| hmac::verify(key, shown, tag.as_ref()).is_ok())
+    }
+
+    fn shown(&self, headers: &HeaderMap, address: IpAddr) -> Shown {
+        let Some(shown) = headers.get(header::AUTHORIZATION).filter(|_| self.0.closed) else { return Shown::Nothing };
+        if !self.attempt(address) {
+            return Shown::Unread;
+        }
+        if !shown.to_str().is_ok_and(|shown| self.is_authorisation(shown)) {
+            return Shown::Wrong;
+        }
+        self.succeeded(address);
+        Shown::Right
+    }
+
+    fn is_authorisation(&self, shown: &str) -> bool {
         let Some((scheme, shown)) = shown.split_once(' ') else { return false };
         if scheme.eq_ignore_ascii_case("bearer") {
             return self.is_token(shown.trim().as_bytes());
@@ -145,7 +249,7 @@ impl Guard {
     }
 
     fn answers_to(&self, host: Option<&str>) -> bool {
-        if self.asks_token() || !self.0.loopback {
+        if self.0.closed || !self.0.loopback {
             return true;
         }
         let Some(host) = host else { return false };
@@ -168,6 +272,10 @@ impl Guard {
     }
 }
 
+fn digest(name: &str) -> [u8; 32] {
+    Sha256::digest(name).into()
+}
+
 /// One cookie's value.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -183,35 +291,47 @@ pub(super) async fn guard(
 ) -> Response {
     let path = request.uri().path();
     let health = matches!(path, "/livez" | "/readyz");
-    let open = health || path == "/login" || path.starts_with("/static/");
+    let open = health || path == "/login" || path.starts_with("/login/") || path.starts_with("/static/");
     let headers = request.headers();
     let address = guard.address(peer.ip(), headers);
-    let authorised = guard.is_authorised(headers);
-    let session = !authorised && guard.is_session(headers);
-    let known = authorised || session || !guard.asks_token();
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let answer = if !health && !guard.answers_to(host) {
         let why = "This name is not one of ours. Reach the console by localhost, or list the name under http.host_names.\n";
         (StatusCode::MISDIRECTED_REQUEST, why).into_response()
     } else if !health && !guard.0.rate.take(address) {
-        let wait = [(header::RETRY_AFTER, "2")];
-        (StatusCode::TOO_MANY_REQUESTS, wait, "Trop de requêtes. / Too many requests.\n").into_response()
-    } else if !known && !open {
-        unknown(request.method(), headers, path)
-    } else if !is_safe(request.method()) && !authorised && !is_same_origin(headers) {
-        (StatusCode::FORBIDDEN, "This request does not come from a page of this console.\n").into_response()
+        wait(guard.0.rate.refill())
     } else {
-        request.extensions_mut().insert(Visitor { known, session, address });
-        next.run(request).await
+        let shown = guard.shown(headers, address);
+        let session = if shown == Shown::Right { None } else { guard.session(headers) };
+        let known = shown == Shown::Right || session.is_some() || !guard.0.closed;
+        if shown == Shown::Unread && !known && !health {
+            wait(guard.0.attempts.refill())
+        } else if !known && !open {
+            unknown(&request)
+        } else if !is_safe(request.method()) && shown != Shown::Right && !is_same_origin(headers) {
+            (StatusCode::FORBIDDEN, "This request does not come from a page of this console.\n").into_response()
+        } else {
+            request.extensions_mut().insert(Visitor { known, session, address });
+            next.run(request).await
+        }
     };
     protected(answer, guard.0.secure)
 }
 
+/// Too many requests: how many seconds to wait.
+fn wait(seconds: u64) -> Response {
+    let wait = [(header::RETRY_AFTER, seconds.to_string())];
+    (StatusCode::TOO_MANY_REQUESTS, wait, "Trop de requêtes. / Too many requests.\n").into_response()
+}
+
 /// A person is led to the login page; a program is told what is missing.
-fn unknown(method: &Method, headers: &HeaderMap, path: &str) -> Response {
-    let person = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
-    if person && *method == Method::GET && path != "/metrics" {
-        return (StatusCode::SEE_OTHER, [(header::LOCATION, "/login")]).into_response();
+fn unknown(request: &Request) -> Response {
+    let (path, accept) = (request.uri().path(), request.headers().get(header::ACCEPT));
+    let person = accept.and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    if person && request.method() == Method::GET && path != "/metrics" {
+        let wanted = request.uri().path_and_query().map_or("/", |wanted| wanted.as_str());
+        let login = if wanted == "/" { "/login".to_owned() } else { format!("/login?{}", form(&[("to", wanted)])) };
+        return (StatusCode::SEE_OTHER, [(header::LOCATION, login)]).into_response();
     }
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"greffier\"")];
     (StatusCode::UNAUTHORIZED, challenge, "A token is needed.\n").into_response()
@@ -284,6 +404,19 @@ impl Buckets {
         }
         taken
     }
+
+    /// What was taken was not used.
+    fn give_back(&self, address: IpAddr) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((left, _)) = of.get_mut(&network(address)) {
+            *left = (*left + 1.0).min(self.size);
+        }
+    }
+
+    /// After how many seconds there is one more.
+    fn refill(&self) -> u64 {
+        (60.0 / self.size).ceil() as u64
+    }
 }
 
 /// One household has one IPv4 address, or 2^64 IPv6 addresses.
@@ -300,11 +433,10 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn at(config: HttpConfig) -> Guard {
         let checked = config.resolve().unwrap().unwrap();
-        Guard::new(&config, &checked)
+        Guard::new(&config, &checked, None)
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -313,35 +445,64 @@ mod tests {
 
     const TOKEN: &str = "correct-horse-battery";
 
+    /// What a browser sends after it was told to keep a cookie.
+    fn kept(cookie: &HeaderValue) -> HeaderMap {
+        headers(&[("cookie", &format!("a=b; {}", cookie.to_str().unwrap().split(';').next().unwrap()))])
+    }
+
     #[test]
-    fn sessions_are_signed_end_and_die_with_the_token() {
+    fn a_session_ends_with_its_logout_with_its_time_and_with_the_process() {
         let guard = at(HttpConfig { token: TOKEN.into(), ..HttpConfig::default() });
-        assert!(guard.login("wrong-horse-battery-").is_none());
-        let cookie = guard.login(TOKEN).unwrap().to_str().unwrap().to_owned();
-        assert!(cookie.contains("; HttpOnly; SameSite=Strict;"), "{cookie}");
-        let sent = cookie.split(';').next().unwrap();
-        assert!(guard.is_session(&headers(&[("cookie", &format!("a=b; {sent}"))])));
-        let (name, value) = sent.split_once('=').unwrap();
-        let (until, tag) = value.split_once('.').unwrap();
-        let later = until.parse::<i64>().unwrap() + 1;
-        assert!(!guard.is_session(&headers(&[("cookie", &format!("{name}={later}.{tag}"))])), "a longer life is not signed");
-        let ended = guard.cookie(-1).unwrap().to_str().unwrap().split(';').next().unwrap().to_owned();
-        assert!(!guard.is_session(&headers(&[("cookie", &ended)])));
-        let other = at(HttpConfig { token: "another-horse-battery".into(), ..HttpConfig::default() });
-        assert!(!other.is_session(&headers(&[("cookie", sent)])));
-        let open = at(HttpConfig::default());
-        assert!(!open.is_session(&headers(&[("cookie", sent)])) && open.login("").is_none());
+        let (cookie, other) = (guard.open(None, None).unwrap(), guard.open(None, None).unwrap());
+        assert!(cookie.to_str().unwrap().contains("; HttpOnly; SameSite=Strict; Max-Age=43200"), "{cookie:?}");
+        assert!(guard.session(&kept(&cookie)).is_some());
+        assert!(guard.session(&headers(&[("cookie", "greffier=00112233445566778899aabbccddeeff")])).is_none());
+        assert!(guard.session(&headers(&[("cookie", "greffier=")])).is_none());
+        let gone = guard.close(&kept(&cookie)).unwrap();
+        assert!(gone.to_str().unwrap().contains("Max-Age=0"), "{gone:?}");
+        assert!(guard.session(&kept(&cookie)).is_none(), "a copy of the cookie opens nothing after the logout");
+        assert!(guard.session(&kept(&other)).is_some(), "one logout ends one session");
+        guard.sessions().values_mut().for_each(|session| session.until = Instant::now());
+        assert!(guard.session(&kept(&other)).is_none());
+        assert!(at(HttpConfig { token: TOKEN.into(), ..HttpConfig::default() }).session(&kept(&cookie)).is_none());
+    }
+
+    #[test]
+    fn only_so_many_sessions_are_kept_and_the_oldest_goes_first() {
+        let guard = at(HttpConfig { token: TOKEN.into(), ..HttpConfig::default() });
+        let first = guard.open(None, None).unwrap();
+        (1..MAX_SESSIONS).for_each(|_| drop(guard.open(None, None).unwrap()));
+        let last = guard.open(None, None).unwrap();
+        assert_eq!(guard.sessions().len(), MAX_SESSIONS);
+        assert!(guard.session(&kept(&first)).is_none() && guard.session(&kept(&last)).is_some());
+    }
+
+    #[test]
+    fn after_too_many_wrong_tokens_the_right_one_is_not_looked_at_either() {
+        let guard = at(HttpConfig { token: TOKEN.into(), ..HttpConfig::default() });
+        let bearer = |token: &str| headers(&[("authorization", &format!("Bearer {token}"))]);
+        let (here, elsewhere) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!((0..1_000).all(|_| guard.shown(&bearer(TOKEN), here) == Shown::Right), "the right one costs nothing");
+        let tried = (0..1_000).take_while(|_| guard.shown(&bearer("wrong-horse-battery"), here) == Shown::Wrong).count();
+        // One comes back every six seconds, on a machine that is slow as well.
+        assert!((ATTEMPTS as usize..500).contains(&tried), "{tried}");
+        guard.0.attempts.of.lock().unwrap().values_mut().for_each(|(left, since)| (*left, *since) = (0.0, Instant::now()));
+        assert_eq!(guard.shown(&bearer(TOKEN), here), Shown::Unread);
+        assert_eq!(guard.shown(&bearer(TOKEN), elsewhere), Shown::Right);
+        assert_eq!(guard.shown(&headers(&[]), here), Shown::Nothing);
+        assert_eq!(guard.0.attempts.refill(), 6);
     }
 
     #[test]
     fn bearer_and_basic_carry_the_token() {
         let guard = at(HttpConfig { token: TOKEN.into(), ..HttpConfig::default() });
-        let basic = |pair: &str| headers(&[("authorization", &format!("Basic {}", BASE64.encode(pair)))]);
-        assert!(guard.is_authorised(&headers(&[("authorization", &format!("Bearer {TOKEN}"))])));
-        assert!(guard.is_authorised(&basic(&format!("prometheus:{TOKEN}"))));
-        for wrong in [basic("prometheus:"), basic(TOKEN), headers(&[("authorization", "Bearer ")]), headers(&[])] {
-            assert!(!guard.is_authorised(&wrong));
+        let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair));
+        assert!(guard.is_authorisation(&format!("bearer {TOKEN}")));
+        assert!(guard.is_authorisation(&basic(&format!("prometheus:{TOKEN}"))));
+        for wrong in [&basic("prometheus:"), &basic(TOKEN), "Bearer ", "Bearer", TOKEN, ""] {
+            assert!(!guard.is_authorisation(wrong), "{wrong}");
         }
+        assert!(!at(HttpConfig::default()).is_token(b""), "where there is no token, none is right");
     }
 
     #[test]

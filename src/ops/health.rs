@@ -33,6 +33,16 @@ pub enum Condition {
     Antivirus,
     /// The worker has begun, and is not draining.
     Worker,
+    /// The OpenID provider of the console was found.
+    Login,
+}
+
+impl Condition {
+    /// Whether it must hold to be ready. Without the provider jobs go on, and so does the console for those with a token: to
+    /// say « not ready » would shut them out too.
+    pub fn is_needed(self) -> bool {
+        self != Self::Login
+    }
 }
 
 /// Why a condition does not hold.

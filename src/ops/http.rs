@@ -21,6 +21,7 @@ use super::guard::{Guard, Visitor, guard};
 use super::health::{Condition, Health};
 use super::ledger::Ledger;
 use super::listen::{Door, Peer};
+use super::oidc::Provider;
 use crate::metrics::{Metrics, OPEN_METRICS};
 use crate::model::Lang;
 use crate::queue::Queue;
@@ -56,6 +57,7 @@ pub struct Server {
     router: Router,
     address: SocketAddr,
     stopping: watch::Sender<bool>,
+    provider: Option<(Arc<Provider>, Health)>,
 }
 
 impl std::fmt::Debug for Server {
@@ -75,7 +77,13 @@ impl Server {
         let door = Door::open(&checked, config.max_connections, config.behind_tls || config.trust_forwarded_for).await?;
         let address = door.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
         let (stopping, stopped) = watch::channel(false);
-        let rules = Guard::new(config, &checked);
+        // Who looks at nothing but health and metrics has no login.
+        let provider = match checked.oidc.clone().filter(|_| config.console) {
+            Some(settings) => Some(Arc::new(Provider::new(settings)?)),
+            None => None,
+        };
+        let followed = provider.clone().map(|provider| (provider, parts.health.clone()));
+        let rules = Guard::new(config, &checked, provider);
         let app = Watched {
             metrics: parts.metrics.clone(),
             health: parts.health.clone(),
@@ -88,7 +96,7 @@ impl Server {
             router = router.merge(console::router(parts, rules.clone(), stopped));
         }
         let router = router.layer(middleware::from_fn_with_state(rules, guard));
-        Ok(Some(Self { door, router, address, stopping }))
+        Ok(Some(Self { door, router, address, stopping, provider: followed }))
     }
 
     /// Where it listens.
@@ -98,7 +106,7 @@ impl Server {
 
     /// Answers until `stop` is done; then lets requests under way end, for a few seconds.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
-        let Self { door, router, address, stopping } = self;
+        let Self { door, router, address, stopping, provider } = self;
         tracing::info!(%address, "serving metrics, health and console");
         let service = router.into_make_service_with_connect_info::<Peer>();
         let mut stopped = stopping.subscribe();
@@ -111,9 +119,16 @@ impl Server {
             let _ = stopped.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(LAST_WORDS).await;
         };
+        let following = async move {
+            match provider {
+                Some((provider, health)) => provider.follow(health).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = served.into_future() => {}
             () = too_long => {}
+            () = following => {}
         }
     }
 }
@@ -160,8 +175,9 @@ async fn readyz(State(app): State<Watched>, Extension(visitor): Extension<Visito
     }
     let reason = |unmet: super::health::Unmet| Reason { condition: unmet.condition, why: visitor.known.then_some(unmet.why) };
     let reasons: Vec<_> = app.health.unmet().into_iter().map(reason).collect();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { ready: reasons.is_empty(), reasons })).into_response()
+    let ready = !reasons.iter().any(|reason| reason.condition.is_needed());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Ready { ready, reasons })).into_response()
 }
 
 async fn metrics(State(app): State<Watched>) -> Response {

@@ -3,7 +3,7 @@
 //! Goals:
 //! 1. **Looking changes nothing.** Metrics, health and console only read what worker, queue and vault say; the few things
 //!    the console does (requeue, deposit) go through the same traits as everybody's.
-//! 2. **Closed by default.** Loopback only; beyond it a token and TLS, or no start at all ([`config`]).
+//! 2. **Closed by default.** Loopback only; beyond it a token or an OpenID provider, and TLS, or no start at all ([`config`]).
 //! 3. **Everything shown is untrusted**: escaped, control and bidirectional characters replaced, and the page may run
 //!    nothing but the one script it came with ([`guard`]).
 //!
@@ -19,3 +19,12 @@ pub mod http;
 pub mod ledger;
 mod listen;
 pub mod machine;
+mod oidc;
+
+/// 128 random bits, hexadecimal: what only one browser shall know.
+fn secret() -> std::io::Result<String> {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0_u8; 16];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("the system gives no random numbers"))?;
+    Ok(hex::encode(bytes))
+}

@@ -33,6 +33,8 @@ pub const RECEIVED_SCHEMA: &str = "greffier/received/1";
 
 /// Prefix of what was received.
 pub const VAULT: &str = "vault/";
+/// Prefix in the staging store of what the console uploads for pre-checks.
+pub const PRECHECK: &str = "precheck/";
 /// Prefix of [`Received`] records.
 pub const RECEIVED: &str = "received/";
 /// Prefix of [`Outcome`] records.

@@ -4,5 +4,5 @@ mod pins;
 mod protocol;
 mod server;
 mod ssrf;
-mod tls;
+pub mod tls;
 mod variants;

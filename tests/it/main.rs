@@ -10,6 +10,7 @@ mod doctor;
 mod fleet;
 mod gazelle;
 mod hostile;
+mod login;
 mod ops;
 mod previews;
 mod queue;

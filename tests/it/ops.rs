@@ -1,17 +1,21 @@
 //! Metrics, health and console of the real binary, over HTTP and in a real browser.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use crate::gazelle::tls;
 use crate::support::{command, root};
 
 /// `greffier serve` over a folder of its own; ended when dropped.
-struct Served {
+pub struct Served {
     child: Child,
-    address: String,
-    folder: tempfile::TempDir,
+    pub address: String,
+    pub folder: tempfile::TempDir,
 }
 
 impl Drop for Served {
@@ -32,17 +36,23 @@ fn configuration(folder: &Path, http: &str) -> std::path::PathBuf {
     path
 }
 
-fn serve(http: &str) -> Served {
+pub fn serve(http: &str) -> Served {
+    serve_at("127.0.0.1:0", http)
+}
+
+pub fn serve_at(listen: &str, http: &str) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = configuration(folder.path(), &format!("listen = \"127.0.0.1:0\"\n{http}"));
-    let mut child =
-        command().arg("--config").arg(config).arg("serve").stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the binary runs");
+    let config = configuration(folder.path(), &format!("listen = \"{listen}\"\n{http}"));
+    let mut serving = command();
+    // Providers and clients of these tests are on this machine.
+    serving.env("NO_PROXY", "127.0.0.1").arg("--config").arg(config).arg("serve");
+    let mut child = serving.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().expect("the binary runs");
     let mut told = BufReader::new(child.stderr.take().expect("standard error"));
     let mut line = String::new();
     let address = loop {
         line.clear();
         assert!(told.read_line(&mut line).expect("a line") > 0, "the server ended before it said where it listens");
-        if let Some(address) = line.trim().strip_prefix("greffier: http://") {
+        if let Some((_, address)) = line.trim().strip_prefix("greffier: http").and_then(|rest| rest.split_once("://")) {
             break address.trim_end_matches('/').to_owned();
         }
     };
@@ -52,10 +62,13 @@ fn serve(http: &str) -> Served {
 }
 
 /// Sends a request as it stands; gives status and everything that was answered.
-fn ask(served: &Served, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(&served.address).expect("a connection");
+pub fn ask(served: &Served, request: &str) -> (u16, String) {
+    ask_at(&served.address, TcpStream::connect(&served.address).expect("a connection"), request)
+}
+
+pub fn ask_at(address: &str, mut stream: impl Read + Write, request: &str) -> (u16, String) {
     let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
-    let mut sent = head.replace('\n', "\r\n").replace("HOST", &served.address);
+    let mut sent = head.replace('\n', "\r\n").replace("HOST", address);
     sent.push_str(&format!("\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     stream.write_all(sent.as_bytes()).expect("sent");
     let mut answer = String::new();
@@ -64,7 +77,7 @@ fn ask(served: &Served, request: &str) -> (u16, String) {
     (status, answer)
 }
 
-const TOKEN: &str = "correct-horse-battery";
+pub const TOKEN: &str = "correct-horse-battery";
 
 #[test]
 fn a_server_tells_how_it_is_and_answers_only_its_own_names_and_pages() {
@@ -127,7 +140,129 @@ fn with_a_token_nothing_but_health_is_open() {
     // A session alone changes nothing: another site may make a browser send it where SameSite is not known.
     let foreign = format!("POST /deposit HTTP/1.1\nHost: HOST\nCookie: {cookie}\nOrigin: http://evil.example");
     assert_eq!(ask(&served, &foreign).0, 403);
-    assert!((0..12).map(|_| login("wrong-horse-battery").0).any(|status| status == 429), "guessing is slowed down");
+    assert!(ask(&served, "GET /parked HTTP/1.1\nHost: HOST\nAccept: text/html").1.contains("location: /login?to=%2Fparked\r\n"));
+    // Logging out ends the session here: a copy of the cookie opens nothing any more.
+    let logout = format!("POST /logout HTTP/1.1\nHost: HOST\nSec-Fetch-Site: same-origin\nCookie: {cookie}");
+    let (status, answer) = ask(&served, &logout);
+    assert!(status == 303 && answer.contains("Max-Age=0"), "{answer}");
+    assert_eq!(ask(&served, &format!("GET / HTTP/1.1\nHost: HOST\nCookie: {cookie}")).0, 401);
+}
+
+/// Asks until it is told to wait, and how long.
+pub fn refused(mut tries: impl FnMut() -> (u16, String), before: u16) -> u64 {
+    // One attempt comes back every six seconds: a machine so slow that 500 never run into it ends nowhere.
+    for _ in 0..500 {
+        let (status, answer) = tries();
+        if status == 429 {
+            let wait = answer.lines().find_map(|line| line.strip_prefix("retry-after: ")).expect("how long");
+            return wait.parse().expect("seconds");
+        }
+        assert_eq!(status, before, "{answer}");
+    }
+    panic!("nobody was told to wait")
+}
+
+#[test]
+fn whoever_guesses_is_told_to_wait_and_the_next_address_is_not() {
+    let served = serve(&format!("token = \"{TOKEN}\"\ntrust_forwarded_for = true"));
+    let from = |address: &str, request: &str| {
+        let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+        ask(&served, &format!("{head}\nX-Forwarded-For: 6.6.6.6, {address}\n\n{body}"))
+    };
+    let bearer = |address: &str, token: &str| from(address, &format!("GET /metrics HTTP/1.1\nHost: HOST\nAuthorization: Bearer {token}"));
+    let login = |address: &str, token: &str| {
+        let form = "Sec-Fetch-Site: same-origin\nContent-Type: application/x-www-form-urlencoded";
+        from(address, &format!("POST /login HTTP/1.1\nHost: HOST\n{form}\n\ntoken={token}"))
+    };
+    for _ in 0..50 {
+        assert_eq!(bearer("192.0.2.1", TOKEN).0, 200, "the right token never waits");
+    }
+    assert_eq!(refused(|| bearer("192.0.2.1", "wrong-horse-battery"), 401), 6);
+    assert_eq!(refused(|| login("192.0.2.2", "wrong-horse-battery"), 403), 6);
+    // Health says no more to who guesses there.
+    let probe = |address: &str| from(address, "GET /readyz HTTP/1.1\nHost: HOST\nAuthorization: Bearer wrong-horse-battery").0;
+    assert!((0..30).all(|_| probe("192.0.2.3") != 429));
+    assert_eq!(bearer("192.0.2.4", TOKEN).0, 200, "one address does not wait for another");
+    assert_eq!(login("192.0.2.4", TOKEN).0, 303);
+}
+
+#[test]
+fn one_address_gets_so_many_requests_in_a_minute_and_health_is_not_counted() {
+    let served = serve("requests_per_minute = 60");
+    // All at once on one connection: to escape, every single answer would have to take a second.
+    let mut stream = TcpStream::connect(&served.address).expect("a connection");
+    let one = format!("GET /static/mark.svg HTTP/1.1\r\nHost: {}\r\n\r\n", served.address);
+    let last = one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    stream.write_all(format!("{}{last}", one.repeat(299)).as_bytes()).expect("sent");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).expect("answers");
+    let [taken, refused] = ["HTTP/1.1 200", "HTTP/1.1 429"].map(|status| answers.matches(status).count());
+    assert!(taken >= 60 && refused > 0 && taken + refused == 300, "{taken} and {refused}");
+    assert!(answers.contains("retry-after: 1\r\n"));
+    assert!((0..100).all(|_| ask(&served, "GET /livez HTTP/1.1\nHost: HOST").0 == 200));
+}
+
+#[test]
+fn the_console_speaks_tls_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate, tls::CERTIFICATE).expect("a certificate");
+    std::fs::write(&key, tls::KEY).expect("a key");
+    let files = format!("certificate_file = \"{}\"\nkey_file = \"{}\"", certificate.display(), key.display());
+    // Beyond loopback, as it is meant to be reached.
+    let served = serve_at("0.0.0.0:0", &format!("token = \"{TOKEN}\"\n{files}"));
+    let address = served.address.replace("0.0.0.0", "127.0.0.1");
+
+    ::greffier::tls::install_tls_provider();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(tls::AUTHORITY.as_bytes()).expect("PEM")).expect("an authority");
+    let config = std::sync::Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+    let secret = |request: &str| {
+        let client = rustls::ClientConnection::new(config.clone(), "gazelle.test".try_into().expect("a name")).expect("a client");
+        let stream = rustls::StreamOwned::new(client, TcpStream::connect(&address).expect("a connection"));
+        ask_at("gazelle.test", stream, request)
+    };
+    assert_eq!(secret("GET /livez HTTP/1.1\nHost: HOST").0, 200);
+    let (status, page) = secret("GET / HTTP/1.1\nHost: HOST\nAccept: text/html");
+    assert!(status == 303 && page.contains("strict-transport-security: max-age="), "{page}");
+    let form = "Sec-Fetch-Site: same-origin\nContent-Type: application/x-www-form-urlencoded";
+    let (status, answer) = secret(&format!("POST /login HTTP/1.1\nHost: HOST\n{form}\n\ntoken={TOKEN}"));
+    let cookie = answer.lines().find_map(|l| l.strip_prefix("set-cookie: ")).expect("a session");
+    assert!(status == 303 && cookie.starts_with("__Host-greffier=") && cookie.ends_with("; Secure"), "{cookie}");
+    // In clear it says nothing.
+    let mut clear = TcpStream::connect(&address).expect("a connection");
+    let mut said = Vec::new();
+    clear.write_all(b"GET /livez HTTP/1.1\r\nHost: gazelle.test\r\n\r\n").expect("sent");
+    let _ = clear.read_to_end(&mut said);
+    assert!(!said.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&said));
+}
+
+/// Files below a folder; none where there is no folder.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("readable").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn what_was_uploaded_for_a_pre_check_is_gone_once_it_has_its_outcome() {
+    let served = serve("");
+    let own = "Host: HOST\nSec-Fetch-Site: same-origin\nContent-Type: application/json";
+    let (status, answer) = ask(&served, &format!("POST /deposit HTTP/1.1\n{own}"));
+    assert_eq!(status, 200, "{answer}");
+    let body = answer.split_once("\r\n\r\n").expect("a body").1;
+    let draft = serde_json::from_str::<serde_json::Value>(body).expect("JSON")["draft"].as_str().expect("a draft").to_owned();
+    let put = format!("PUT /deposit/{draft}/file?path=INS.01%2Fnote.txt HTTP/1.1\n{own}\n\nUne note.");
+    assert_eq!(ask(&served, &put).0, 204);
+    let (status, answer) = ask(&served, &format!("POST /deposit/{draft} HTTP/1.1\n{own}\n\n{{\"demarche\":\"lgc-vague-2\"}}"));
+    assert_eq!(status, 200, "{answer}");
+    let [staged, outcomes] = ["staging/precheck", "vault/outcomes"].map(|folder| served.folder.path().join(folder));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(300);
+    while files(&outcomes).is_empty() || !files(&staged).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{:?} and {:?}", files(&outcomes), files(&staged));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let received = files(&served.folder.path().join("vault/vault"));
+    assert!(received.iter().any(|path| std::fs::read(path).is_ok_and(|bytes| bytes == b"Une note.")), "the vault keeps it");
 }
 
 /// `greffier health`, with what it said.

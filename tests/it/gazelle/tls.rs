@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::server::{OID, host, quick};
 
-// Made for these tests and used nowhere else; the authority's key was thrown away.
-const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
+/// Made for tests and used nowhere else, for the name `gazelle.test`; the authority's key was thrown away.
+pub const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
 MIIBqzCCAVGgAwIBAgIUX2k+f7j7kgRxOxXPDj+Hl6Ny1DIwCgYIKoZIzj0EAwIw
 IjEgMB4GA1UEAwwXZ3JlZmZpZXIgdGVzdCBhdXRob3JpdHkwIBcNMjYxMTIzMTky
 ODM0WhgPMjEyNjEwMzAxOTI4MzRaMCIxIDAeBgNVBAMMF2dyZWZmaWVyIHRlc3Qg
@@ -27,7 +27,7 @@ MBaAFDqCpbmx9MUd74QsrbB0tIBPL8rMMA8GA1UdEwEB/wQFMAMBAf8wDgYDVR0P
 AQH/BAQDAgIEMAoGCCqGSM49BAMCA0gAMEUCIHDDhx0jTwXXQOSw7GP5CxyJ7hDL
 GXYeOeU0htyDNMS5AiEArqJit9X6USYafWOSXMBXXdf7XEvbSceQ228GZ/QDnfM=
 -----END CERTIFICATE-----";
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
+pub const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----
 MIIBtzCCAV6gAwIBAgIUAQK22ECbqVYLRWJWKLwltECuHJAwCgYIKoZIzj0EAwIw
 IjEgMB4GA1UEAwwXZ3JlZmZpZXIgdGVzdCBhdXRob3JpdHkwIBcNMjYxMTIzMTky
 ODM0WhgPMjEyNjEwMzAxOTI4MzRaMBcxFTATBgNVBAMMDGdhemVsbGUudGVzdDBZ
@@ -39,7 +39,7 @@ gBQ6gqW5sfTFHe+ELK2wdLSATy/KzDAKBggqhkjOPQQDAgNHADBEAiA7VVGQZDUR
 rPCjfrhT0mL+cGjCXyhWqxfxlnGA9dfpDgIgCkXozO74lQCI5IO+kFPd5ZfL8XwF
 3NjDWMOeYDlzfo8=
 -----END CERTIFICATE-----";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----
+pub const KEY: &str = "-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7mY/76TgQuxichYm
 498CY4jvL1QxsWZjBWcM5f0yE6OhRANCAAStB65j37z25/Z4awuS2j6i/N/NoMwe
 UuT1mgRqCNv15pAGHRrJgxABgX72/yG0e9e8j9YQD4mivE6E9vcyxiuw
