@@ -4,7 +4,8 @@
 //! cargo bench --bench isolation [-- ROUNDS]
 //! ```
 //! Files are those of the demo dossier up to 1 MB, one after the other, each read from the page cache. For every file the
-//! two ways take turns; medians over the rounds are compared, and the facts, which must be the same.
+//! two ways take turns; medians over the rounds are compared, and the facts, which must be the same. What starting any
+//! process costs on this machine is told beside, by one that does nothing.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark stops where something fails")]
 
@@ -30,9 +31,12 @@ async fn main() {
     let sandbox = sandbox.await.unwrap();
     let mut files = Vec::new();
     below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/dossiers/lgc-demo"), &mut files);
-    let (mut here, mut child, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut here, mut child, mut costs, mut nothing) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for path in &files {
         let (mut described, mut isolated) = (Vec::new(), Vec::new());
+        let since = Instant::now();
+        assert!(std::process::Command::new("/bin/true").status().unwrap().success());
+        nothing.push(milliseconds(since));
         for _ in 0..rounds {
             let since = Instant::now();
             let expected = describe(path);
@@ -49,7 +53,13 @@ async fn main() {
     }
     println!("{} files of up to {LARGEST} bytes, {rounds} rounds, ms a file", files.len());
     println!("{:>8} {:>8} {:>8}", "median", "p90", "max");
-    for (what, values) in [("described here", &mut here), ("in a child", &mut child), ("isolation: the difference", &mut costs)] {
+    let told = [
+        ("described here", &mut here),
+        ("in a child", &mut child),
+        ("isolation: the difference", &mut costs),
+        ("  of which starting any process (/bin/true)", &mut nothing),
+    ];
+    for (what, values) in told {
         let [median, p90, max] = [50, 90, 100].map(|p| percentile(values, p));
         println!("{median:8.2} {p90:8.2} {max:8.2}  {what}");
     }
