@@ -501,7 +501,7 @@ fn unfilter_pixels<const N: usize>(filter: u8, previous: &[u8], row: &mut [u8]) 
     match filter {
         0 => {}
         1 => add_prediction::<N>(previous, row, |left, _, _| left),
-        2 => add_prediction::<N>(previous, row, |_, above, _| above),
+        2 => row.iter_mut().zip(previous).for_each(|(x, above)| *x = x.wrapping_add(*above)),
         3 => add_prediction::<N>(previous, row, |left, above, _| left.midpoint(above)),
         4 => add_prediction::<N>(previous, row, paeth),
         _ => return false,
