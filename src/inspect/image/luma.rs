@@ -38,25 +38,19 @@ impl Luma {
         let row = (u64::from(y) * u64::from(CELLS_DOWN) / u64::from(self.height.max(1))).min(u64::from(CELLS_DOWN) - 1) as usize;
         let cells = &mut self.cells[row * CELLS_ACROSS as usize..(row + 1) * CELLS_ACROSS as usize];
         let columns = self.columns.get(x0 as usize..).unwrap_or_default().iter().step_by(step.max(1) as usize);
-        // Columns rise: what falls into one cell stands together, and is written there once.
-        let mut within = (0, 0u64, 0u64);
-        let mut gather = |(column, sum, count): (u8, u64, u64)| {
-            let cell = &mut cells[usize::from(column)];
-            cell.0 += sum;
-            cell.1 += count;
-            self.sum += sum;
-            self.count += count;
-        };
+        let (mut count, mut sum, mut squares) = (0u64, 0u64, 0u64);
         for (column, luma) in columns.zip(samples) {
-            if *column != within.0 {
-                gather(within);
-                within = (*column, 0, 0);
-            }
-            within.1 += u64::from(luma);
-            within.2 += 1;
-            self.squares += u64::from(luma) * u64::from(luma);
+            let luma = u64::from(luma);
+            count += 1;
+            sum += luma;
+            squares += luma * luma;
+            let cell = &mut cells[usize::from(*column)];
+            cell.0 += luma;
+            cell.1 += 1;
         }
-        gather(within);
+        self.count += count;
+        self.sum += sum;
+        self.squares += squares;
     }
 
     /// The figures, once every row was added; `None` when there was none.
