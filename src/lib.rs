@@ -8,6 +8,9 @@ pub mod bundle;
 pub mod check;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gazelle;
 pub mod identify;
 pub mod inspect;
