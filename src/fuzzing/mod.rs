@@ -43,6 +43,13 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
 /// # Panics
 /// Where there is none, and wherever the target finds what must not be.
 pub fn run(target: &str, input: &[u8]) {
+    // libFuzzer's own hook ends the process at any panic, also at one that an inspector contains. What is not contained
+    // ends it all the same.
+    #[cfg(fuzzing)]
+    {
+        static HOOK: std::sync::Once = std::sync::Once::new();
+        HOOK.call_once(|| drop(std::panic::take_hook()));
+    }
     let found = TARGETS.iter().find(|(name, _)| *name == target);
     found.unwrap_or_else(|| panic!("no target is called `{target}`")).1(input);
 }

@@ -40,7 +40,9 @@ pub fn zip(list: &[u8]) -> Vec<u8> {
 /// A compound file of the parts as streams; `a/b` stands in the storage `a`.
 pub fn compound(list: &[u8]) -> Vec<u8> {
     let mut file = cfb::CompoundFile::create(Cursor::new(Vec::new())).expect("memory takes everything");
-    for (name, content) in parts(list) {
+    // The writer writes other names without complaint, and asserts in debug builds that it does not.
+    let writable = |name: &str| name.split('/').all(|n| n.encode_utf16().count() < 32 && !n.contains(['\\', ':', '!']));
+    for (name, content) in parts(list).filter(|(name, _)| writable(name)) {
         if let Some((storage, _)) = name.rsplit_once('/')
             && file.create_storage_all(storage).is_err()
         {
