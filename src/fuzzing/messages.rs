@@ -5,7 +5,7 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use super::files::shown;
 use super::parts;
-use crate::gazelle::report::{legacy, read_record, read_report, unwrap_zip};
+use crate::gazelle::report::{decode, form, legacy, read_record, read_report, unwrap_zip};
 use crate::gazelle::{GazelleConfig, GazellePolicy, link, polite, scrub};
 use crate::model::message::Lane;
 use crate::queue::amqp::wire;
@@ -73,8 +73,11 @@ pub fn gazelle_report(bytes: &[u8]) {
     legacy::status(&String::from_utf8_lossy(bytes));
     let plain = unwrap_zip(bytes, MAX_REPORT).ok().flatten().unwrap_or_else(|| bytes.to_vec());
     let Some(scrubbed) = scrub::scrub(&plain) else { return };
-    let again = scrub::scrub(&scrubbed.bytes).expect("a copy can be scrubbed again");
-    assert_eq!(again.bytes, scrubbed.bytes, "nothing is left to drop in a copy");
+    match scrub::scrub(&scrubbed.bytes) {
+        Some(again) => assert_eq!(again.bytes, scrubbed.bytes, "nothing is left to drop in a copy"),
+        // A word of an old server may have become too long for one.
+        None => assert!(form(&decode(&plain)).is_err(), "a copy is as well-formed as what was received"),
+    }
 }
 
 fn each_text(value: &serde_json::Value) {
