@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::facts::Facts;
+use crate::model::text::display_safe;
 use crate::model::{Category, Code, Finding, Lang, Severity, Signal, Text, messages};
 use crate::pipeline::Policy;
 
@@ -66,8 +67,10 @@ pub fn settle(findings: &mut Vec<Finding>) {
 }
 
 fn unknown_code(code: &Code) -> Finding {
+    // It may come from a child that a file took over.
+    let code = display_safe(code.as_str(), 80);
     Finding {
-        code: code.clone(),
+        code: Code::parse(&code),
         severity: Severity::Fatal,
         category: Category::Technical,
         place: crate::model::Place::default(),
@@ -105,6 +108,9 @@ mod tests {
     fn an_unknown_code_is_a_technical_failure_not_silence() {
         let found = finding(&Signal { code: Code::parse("from-the-future"), ..Signal::new("bomb-depth") }, &Severities::new()).unwrap();
         assert_eq!(found.severity, Severity::Fatal);
+        let hostile = finding(&Signal { code: Code::parse("\u{1b}[31m"), ..Signal::new("bomb-depth") }, &Severities::new()).unwrap();
+        assert_eq!(hostile.code.as_str(), "\u{FFFD}[31m");
+        assert!(hostile.reason.fr.contains("« \u{FFFD}[31m »"), "{}", hostile.reason.fr);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub mod index_csv;
 mod layout;
 pub mod names;
 pub mod verify;
-mod zip_reader;
+pub(crate) mod zip_reader;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};

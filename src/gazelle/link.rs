@@ -279,19 +279,23 @@ pub fn redact(url: &str) -> String {
     let (head, query) = url.split_once('?').map_or((url, None), |(head, query)| (head, Some(query)));
     let mut shown = String::with_capacity(url.len());
     // Authority: what stands before the last `@` of it is a credential.
-    let path_from = match head.find("://") {
+    let is_scheme = |at: &usize| head.bytes().take(*at).all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+    let path_from = match head.find("://").filter(is_scheme) {
         Some(scheme_end) => {
             let authority_at = scheme_end + 3;
             let authority_end =
                 head.get(authority_at..).and_then(|rest| rest.find(['/', '\\'])).map_or(head.len(), |slash| authority_at + slash);
             let authority = head.get(authority_at..authority_end).unwrap_or_default();
             shown.push_str(head.get(..authority_at).unwrap_or_default());
-            match authority.rsplit_once('@') {
-                Some((_, host)) => {
-                    shown.push_str("***@");
-                    shown.push_str(host);
-                }
-                None => shown.push_str(authority),
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            if host.len() < authority.len() {
+                shown.push_str("***@");
+            }
+            // `https://host&privacyKey=…`: what no host holds is not shown.
+            let end = host.find(['&', '=', ';', ',']).unwrap_or(host.len());
+            shown.push_str(host.get(..end).unwrap_or_default());
+            if end < host.len() {
+                shown.push_str("***");
             }
             authority_end
         }
@@ -484,6 +488,8 @@ mod tests {
             ("https://h/x?SECRETSECRET", "https://h/x?***"),
             ("https://h/x?oid=SECRET%20SECRET", "https://h/x?oid=***"),
             ("privacyKey=SECRET", "privacyKey=***"),
+            ("https://h&privacyKey=SECRET", "https://h***"),
+            ("privacyKey=SECRET://h", "privacyKey=***//h"),
             ("h/x?amp;oid=1.2&amp;privacyKey=SECRET", "h/x?amp;oid=1.2&amp;privacyKey=***"),
         ] {
             assert_eq!(redact(url), shown);

@@ -146,9 +146,16 @@ pub enum Arg {
     Int(i64),
     /// A real number: seconds, ratios.
     Num(f64),
-    /// Text, untrusted.
-    Str(String),
+    /// Text, untrusted; safe to show however it came, also out of a child that a file took over.
+    Str(#[serde(deserialize_with = "safe")] String),
 }
+
+fn safe<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| super::text::display_safe(&text, MAX_ARG))
+}
+
+/// Longest text of a value, characters.
+const MAX_ARG: usize = 300;
 
 impl fmt::Display for Arg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,7 +178,7 @@ impl From<f64> for Arg {
 }
 impl From<&str> for Arg {
     fn from(s: &str) -> Self {
-        Self::Str(super::text::display_safe(s, 300))
+        Self::Str(super::text::display_safe(s, MAX_ARG))
     }
 }
 impl From<String> for Arg {
@@ -236,5 +243,15 @@ mod tests {
         assert_eq!(Verdict::of([Severity::Notice, Severity::Warning]), Verdict::AcceptedWithWarnings);
         assert_eq!(Verdict::of([Severity::Warning, Severity::Fatal]), Verdict::Undetermined);
         assert_eq!(Verdict::of([Severity::Fatal, Severity::Error]), Verdict::Rejected);
+    }
+
+    #[test]
+    fn a_value_is_safe_to_show_however_it_came() {
+        for hostile in ["\u{1b}[31m\u{202e}x", &"é".repeat(400)] {
+            let read: Arg = serde_json::from_value(serde_json::json!(hostile)).unwrap();
+            assert_eq!(read, Arg::from(hostile));
+        }
+        let numbers: Vec<Arg> = serde_json::from_str("[1, 1.5]").unwrap();
+        assert_eq!(numbers, [Arg::Int(1), Arg::Num(1.5)]);
     }
 }

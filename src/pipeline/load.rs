@@ -162,7 +162,7 @@ pub fn find(file_or_id: &str, directory: &Path) -> Result<PathBuf, PipelineError
     Err(PipelineError::Unknown { id: file_or_id.to_owned(), directory: directory.to_owned(), known })
 }
 
-fn parse_pipeline(path: &Path, text: &str) -> (Option<Pipeline>, Vec<Problem>) {
+pub(crate) fn parse_pipeline(path: &Path, text: &str) -> (Option<Pipeline>, Vec<Problem>) {
     let (source, mut problems) = Source::parse(Document::Pipeline, path, text);
     // A document cut short by a syntax error would only look full of gaps.
     if !problems.is_empty() {
@@ -176,7 +176,7 @@ fn parse_pipeline(path: &Path, text: &str) -> (Option<Pipeline>, Vec<Problem>) {
     (pipeline, problems)
 }
 
-fn parse_catalogue(path: &Path, text: &str, pipeline: Option<&Pipeline>) -> (Option<Catalogue>, Vec<Problem>) {
+pub(crate) fn parse_catalogue(path: &Path, text: &str, pipeline: Option<&Pipeline>) -> (Option<Catalogue>, Vec<Problem>) {
     let (source, mut problems) = Source::parse(Document::Catalogue, path, text);
     if !problems.is_empty() {
         return (None, problems);

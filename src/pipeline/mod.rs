@@ -15,7 +15,7 @@ pub mod html;
 pub mod ids;
 pub mod import;
 pub mod labels;
-mod load;
+pub(crate) mod load;
 mod validate;
 
 pub use document::{Kind, Problem};

@@ -15,7 +15,7 @@
 pub mod child;
 mod drill;
 pub mod render;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;

@@ -30,7 +30,7 @@ struct Header<'a> {
 }
 
 /// Signs `payload` as JSON.
-pub(super) fn sign<T: Serialize>(typ: &'static str, payload: &T, key: &SealKey, max: usize) -> Result<String, SealError> {
+pub(crate) fn sign<T: Serialize>(typ: &'static str, payload: &T, key: &SealKey, max: usize) -> Result<String, SealError> {
     let json = |e: serde_json::Error| SealError::Payload(e.to_string());
     let header = serde_json::to_vec(&Header { alg: ALGORITHM, kid: key.kid(), typ }).map_err(json)?;
     let payload = serde_json::to_vec(payload).map_err(json)?;

@@ -15,7 +15,7 @@
 //! `docs/seal.md` says how to verify all of this without greffier.
 
 pub mod journal;
-mod jws;
+pub(crate) mod jws;
 pub mod keys;
 pub mod receipt;
 pub mod timestamp;

@@ -15,12 +15,17 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
+use crate::model::text::display_safe;
+
 /// Deepest nesting that is read. Real reports stay below 12.
 pub const MAX_DEPTH: usize = 64;
 /// Most values in one document. A report of 20 000 constraints holds 200 000.
 pub const MAX_NODES: usize = 250_000;
 /// Most attributes of one element: looking for doubles among them takes the square of their number.
 pub const MAX_ATTRIBUTES: usize = 128;
+
+/// Longest complaint, characters.
+const MAX_WORDS: usize = 200;
 
 /// Why a document is no tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +95,6 @@ impl Node {
 /// # Errors
 /// See [`TreeError`].
 pub fn from_xml(text: &str) -> Result<(String, Node), TreeError> {
-    let malformed = |e: &dyn fmt::Display| TreeError::Malformed(e.to_string());
     let mut reader = quick_xml::Reader::from_str(text.strip_prefix('\u{FEFF}').unwrap_or(text));
     let mut open: Vec<(String, Node)> = Vec::new();
     let mut root: Option<(String, Node)> = None;
@@ -124,7 +128,7 @@ pub fn from_xml(text: &str) -> Result<(String, Node), TreeError> {
                 let resolved = match reference.resolve_char_ref().map_err(|e| malformed(&e))? {
                     Some(c) => c.to_string(),
                     None => quick_xml::escape::resolve_predefined_entity(&name)
-                        .ok_or_else(|| TreeError::Entity(name.chars().take(40).collect()))?
+                        .ok_or_else(|| TreeError::Entity(display_safe(&name, 40)))?
                         .to_owned(),
                 };
                 add_text(&resolved, &mut open)?;
@@ -140,6 +144,11 @@ pub fn from_xml(text: &str) -> Result<(String, Node), TreeError> {
     root.ok_or_else(|| TreeError::Malformed("no root element".into()))
 }
 
+/// What the reader says is wrong; its words quote names out of the document.
+fn malformed(words: &dyn fmt::Display) -> TreeError {
+    TreeError::Malformed(display_safe(&words.to_string(), MAX_WORDS))
+}
+
 fn element(start: &BytesStart<'_>, nodes: &mut usize) -> Result<(String, Node), TreeError> {
     let mut node = Node::default();
     count(nodes)?;
@@ -147,13 +156,13 @@ fn element(start: &BytesStart<'_>, nodes: &mut usize) -> Result<(String, Node), 
         if index >= MAX_ATTRIBUTES {
             return Err(TreeError::TooMany);
         }
-        let attribute = attribute.map_err(|e| TreeError::Malformed(e.to_string()))?;
+        let attribute = attribute.map_err(|e| malformed(&e))?;
         let key = attribute.key.as_ref();
         if key == "xmlns" || key.starts_with("xmlns:") {
             continue;
         }
         count(nodes)?;
-        let value = attribute.normalized_value(XmlVersion::Explicit1_0).map_err(|e| TreeError::Malformed(e.to_string()))?;
+        let value = attribute.normalized_value(XmlVersion::Explicit1_0).map_err(|e| malformed(&e))?;
         node.kids.push((attribute.key.local_name().into_inner().to_owned(), Node { text: value.into_owned(), kids: Vec::new() }));
     }
     Ok((start.local_name().into_inner().to_owned(), node))
@@ -200,7 +209,7 @@ fn json_error(e: &serde_json::Error) -> TreeError {
     match said.as_str() {
         s if s.starts_with(DEEP) || s.starts_with("recursion limit") => TreeError::TooDeep,
         s if s.starts_with(MANY) => TreeError::TooMany,
-        _ => TreeError::Malformed(said.chars().take(200).collect()),
+        _ => malformed(&said),
     }
 }
 
@@ -284,7 +293,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut seen = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if !seen.insert(key.clone()) {
-                let shown: String = key.chars().take(40).collect();
+                let shown = display_safe(&key, 40);
                 return Err(A::Error::custom(format!("the name `{shown}` appears twice")));
             }
             // `gvr:subReport`, `@result`: the prefix and the attribute mark are not part of the name.
