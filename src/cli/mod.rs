@@ -133,7 +133,7 @@ pub async fn run() -> ExitCode {
     let traced = matches!(cli.command, Command::Worker(_) | Command::Serve(_) | Command::Submit(_));
     let telemetry = match traced.then(|| telemetry::start(&config.telemetry)).transpose() {
         Ok(telemetry) => telemetry.flatten(),
-        Err(e) => return fail(&e.into()),
+        Err(e) => return fail(&e.into(), lang),
     };
     let ended = match cli.command {
         Command::Check(args) => check::run(args, &config, lang).await,

@@ -15,8 +15,11 @@ mod reports;
 #[cfg(test)]
 mod tests;
 
+/// What takes an input, and panics where something does not hold.
+type Target = fn(&[u8]);
+
 /// Every target by name; the names are those of the programs in `fuzz/fuzz_targets/` and of the folders of inputs.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("bundle", papers::bundle),
     ("child", reports::child),
     ("gazelle_link", messages::gazelle_link),
