@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn a_list_is_read_part_by_part() {
         let all: Vec<_> = parts(b"left out\n=== a/b.xml\n<a/>\n\n=== c\n=== d").collect();
-        assert_eq!(all, [("a/b.xml", b"<a/>\n".as_slice()), ("c", b""), ("d", b"")]);
+        let nothing: &[u8] = &[];
+        assert_eq!(all, [("a/b.xml", b"<a/>\n".as_slice()), ("c", nothing), ("d", nothing)]);
         assert_eq!(parts(b"=== a\nb").next(), Some(("a", b"b".as_slice())));
         assert_eq!(parts(b"nothing").next(), None);
     }
