@@ -406,12 +406,18 @@ impl Intake for SpoolIntake {
     }
 
     async fn submit(&self, draft: &str, said: Said) -> Result<String, DepositError> {
-        // Taken out: a draft is submitted once. What is wrong with it gives it back, to be put right.
-        let taken = self.drafts().remove(draft).ok_or(DepositError::Unknown)?;
+        let taken = {
+            let mut drafts = self.drafts();
+            // It would find the draft that is given back below, and free room there that is another's by then.
+            if drafts.get(draft).is_some_and(|found| found.uploads > 0) {
+                return Err(std::io::Error::other("an upload is under way").into());
+            }
+            // Taken out: a draft is submitted once. What is wrong with it gives it back, to be put right.
+            drafts.remove(draft).ok_or(DepositError::Unknown)?
+        };
         let submitted = self.hand_over(draft, &taken, &said).await;
         if submitted.is_err() {
-            // An upload that was under way meanwhile found no draft and counts no more.
-            self.drafts().insert(draft.to_owned(), Draft { uploads: 0, receiving: 0, touched: Instant::now(), ..taken });
+            self.drafts().insert(draft.to_owned(), Draft { touched: Instant::now(), ..taken });
         }
         submitted
     }
@@ -522,6 +528,10 @@ mod tests {
         let refused = put("b", stream).await.unwrap().unwrap_err();
         assert!(matches!(refused, DepositError::TooLarge { limit: 100, .. }), "{refused}");
         assert_eq!(intake.drafts()[&draft].receiving, 60, "what was refused takes no room");
+        // A deposit that is submitted meanwhile would forget that room.
+        let early = intake.submit(&draft, Said::default()).await.unwrap_err();
+        assert!(matches!(early, DepositError::Io(_)), "{early}");
+        assert_eq!(intake.drafts()[&draft].receiving, 60);
         drop(send);
         slow.await.unwrap().unwrap();
         let counted = |draft: &Draft| (draft.bytes, draft.receiving, draft.uploads);
