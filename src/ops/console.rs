@@ -28,7 +28,7 @@ use tokio_util::io::ReaderStream;
 use super::board::{End, Line, Live, UnderWay};
 use super::config::CALLBACK;
 use super::deposit::{DepositError, Said};
-use super::guard::{Cookie, Guard, Visitor, cookie};
+use super::guard::{Cookie, Guard, Visitor, cookie, is_foreign};
 use super::health::Condition;
 use super::http::Parts;
 use super::ledger::{Query, Record, Standing};
@@ -61,6 +61,8 @@ const TEMPLATES: [(&str, &str); 10] = [
 
 /// Lines of one page of submissions.
 const PAGE: usize = 50;
+/// Longest address gone back to after a login, bytes: it is kept while the login is under way.
+const MAX_WANTED: usize = 2 * 1024;
 /// Where a draft becomes a job.
 const SUBMIT: &str = "/deposit/{draft}";
 /// Parked jobs looked at.
@@ -807,7 +809,7 @@ async fn events(State(app): State<App>, Extension(visitor): Extension<Visitor>, 
     };
     let follower = Follower { app, visitor, headers, job, state: Following::Begun, stage: "", ticks: 0, _seat: seat };
     let events = stream::unfold(follower, |mut follower| async move {
-        let said = follower.next().await?;
+        let said = follower.next().await.filter(|_| follower.may_look())?;
         // Views always serialise; an event that did not would be left out.
         let event = Event::default().json_data(&said).unwrap_or_default();
         Some((Ok::<_, Infallible>(event), follower))
@@ -816,6 +818,11 @@ async fn events(State(app): State<App>, Extension(visitor): Extension<Visitor>, 
 }
 
 impl Follower {
+    /// Whether the session that opened this stream still lasts, where it was one.
+    fn may_look(&self) -> bool {
+        self.visitor.session.is_none() || self.app.0.guard.session(&self.headers).is_some()
+    }
+
     /// Whether the vault says that it is over.
     async fn is_over(&self) -> bool {
         let on_board = self.app.0.parts.board.follow(&self.job).is_some_and(|(job, _)| job.ended.is_none());
@@ -1156,11 +1163,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Only a page of ours: what a browser would take for another site's, or for a header, is the first page.
+    /// Only a page of ours: what a browser would take for another site's, or for a header, is the first page; so is what is
+    /// longer than any address of ours.
     fn local(&self) -> &str {
         let to = self.to.as_str();
         let inside = to.starts_with('/') && !to.starts_with("//") && to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-        if inside { to } else { "/" }
+        if inside && to.len() <= MAX_WANTED { to } else { "/" }
     }
 }
 
@@ -1266,6 +1274,10 @@ async fn login_start(
 ) -> Response {
     let (look, guard) = (Look::new(&app, visitor, &headers, "/login"), &app.0.guard);
     let Some(provider) = guard.provider() else { return look.not_found() };
+    // A login begins on our own page: another site's could use up the attempts of everybody at this address.
+    if is_foreign(&headers) {
+        return Redirect::to(&format!("/login?{}", form(&[("to", wanted.local())]))).into_response();
+    }
     // Paid for now, and given back to whoever comes back and may enter.
     if !guard.attempt(look.visitor.address) {
         return look.wait_for_login(wanted.local());
@@ -1291,10 +1303,10 @@ async fn login_callback(
 ) -> Response {
     let (look, guard) = (Look::new(&app, visitor, &headers, "/login"), &app.0.guard);
     let Some(provider) = guard.provider() else { return look.not_found() };
+    // Paid for when it began. An answer that no login waits for costs nothing: any site can send people here with one, and
+    // nobody guesses a state.
     let arrival = match provider.finish(answer, guard.kept_by(&headers, Cookie::Login)).await {
         Ok(arrival) => arrival,
-        // Every other was paid for when it began.
-        Err(LoginError::State) if !guard.attempt(look.visitor.address) => return look.wait_for_login("/"),
         Err(error) => return look.login_failed(&error),
     };
     guard.succeeded(look.visitor.address);
@@ -1355,6 +1367,10 @@ async fn nothing_here(State(app): State<App>, Extension(visitor): Extension<Visi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::{Build, Metrics};
+    use crate::ops::board::Board;
+    use crate::ops::config::HttpConfig;
+    use crate::ops::health::Health;
 
     #[test]
     fn a_bundles_page_runs_only_what_its_own_policy_names() {
@@ -1367,5 +1383,48 @@ mod tests {
         assert!(policy.contains(&format!("style-src {hash}; script-src {hash};")), "{policy}");
         assert!(!policy.contains("unsafe-inline") && !policy.contains("evil"), "{policy}");
         assert!(stranger("<script>alert(1)</script>").contains("script-src 'none'"));
+    }
+
+    #[test]
+    fn only_a_short_address_of_ours_is_gone_back_to() {
+        let local = |to: &str| Wanted { to: to.to_owned() }.local().to_owned();
+        let longest = format!("/{}", "x".repeat(MAX_WANTED - 1));
+        for ours in ["/parked?page=2", &longest] {
+            assert_eq!(local(ours), ours);
+        }
+        for other in ["", "//evil.example", "/\\evil.example", "/a b", &format!("{longest}x")] {
+            assert_eq!(local(other), "/", "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_stream_says_nothing_after_the_logout_of_the_session_that_opened_it() {
+        let config = HttpConfig { token: "correct-horse-battery".into(), ..HttpConfig::default() };
+        let guard = Guard::new(&config, &config.resolve().unwrap().unwrap(), None);
+        let kept = guard.open(None, None).unwrap();
+        let kept = kept.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::COOKIE, kept)]);
+        let parts = Parts {
+            metrics: Metrics::new(&Build::default()),
+            health: Health::new(&[]),
+            state: None,
+            board: Board::default(),
+            queue: None,
+            ledger: None,
+            intake: None,
+            lang: Lang::En,
+        };
+        let (_stopping, stopped) = watch::channel(false);
+        let app = App(Arc::new(Inner { parts, guard: guard.clone(), followers: Arc::new(Semaphore::new(2)), stopped }));
+        let follow = async || {
+            let visitor = Visitor { known: true, session: guard.session(&headers), address: [192, 0, 2, 1].into() };
+            let stream = events(State(app.clone()), Extension(visitor), headers.clone(), Path("job".into())).await;
+            stream.into_body()
+        };
+        let told = async |stream| String::from_utf8(axum::body::to_bytes(stream, 1_000).await.unwrap().to_vec()).unwrap();
+        let (before, after) = (follow().await, follow().await);
+        assert!(told(before).await.contains("end"));
+        guard.close(&headers).unwrap();
+        assert_eq!(told(after).await, "");
     }
 }

@@ -186,7 +186,8 @@ impl Guard {
         self.cookie(Cookie::Session, "", Duration::ZERO)
     }
 
-    fn session(&self, headers: &HeaderMap) -> Option<Session> {
+    /// The session that this browser's cookie names, while it lasts.
+    pub(super) fn session(&self, headers: &HeaderMap) -> Option<Session> {
         let name = self.kept_by(headers, Cookie::Session)?;
         self.sessions().get(&digest(name)).filter(|session| session.until > Instant::now()).cloned()
     }
@@ -225,7 +226,8 @@ impl Guard {
     }
 
     fn shown(&self, headers: &HeaderMap, address: IpAddr) -> Shown {
-        let Some(shown) = headers.get(header::AUTHORIZATION).filter(|_| self.0.closed) else { return Shown::Nothing };
+        // Where there is no token nobody guesses one: what a proxy passes on is its own affair.
+        let Some(shown) = headers.get(header::AUTHORIZATION).filter(|_| self.has_token()) else { return Shown::Nothing };
         if !self.attempt(address) {
             return Shown::Unread;
         }
@@ -351,6 +353,11 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
     origin.split_once("://").is_some_and(|(scheme, authority)| matches!(scheme, "http" | "https") && authority.eq_ignore_ascii_case(host))
 }
 
+/// Whether a browser says that another site's page asks (Fetch Metadata).
+pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site")
+}
+
 fn protected(mut answer: Response<Body>, secure: bool) -> Response {
     let headers = answer.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| {
@@ -433,6 +440,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::config::OidcConfig;
 
     fn at(config: HttpConfig) -> Guard {
         let checked = config.resolve().unwrap().unwrap();
@@ -494,6 +502,22 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_token_no_header_counts_as_a_wrong_one() {
+        let oidc = OidcConfig {
+            issuer: "https://id.example.fr".into(),
+            client_id: "greffier".into(),
+            redirect_url: "https://greffier.example.fr/login/callback".into(),
+            allowed: vec!["ops".into()],
+            ..OidcConfig::default()
+        };
+        let guard = at(HttpConfig { oidc, ..HttpConfig::default() });
+        assert!(guard.0.closed && !guard.has_token());
+        let (basic, here) = (headers(&[("authorization", "Basic cHJveHk6cHJveHk=")]), "192.0.2.1".parse().unwrap());
+        assert!((0..1_000).all(|_| guard.shown(&basic, here) == Shown::Nothing));
+        assert!(guard.attempt(here), "its attempts are all there");
+    }
+
+    #[test]
     fn bearer_and_basic_carry_the_token() {
         let guard = at(HttpConfig { token: TOKEN.into(), ..HttpConfig::default() });
         let basic = |pair: &str| format!("Basic {}", BASE64.encode(pair));
@@ -517,6 +541,10 @@ mod tests {
             (vec![("host", "localhost:9464")], false),
         ] {
             assert_eq!(is_same_origin(&headers(&sent)), ours, "{sent:?}");
+        }
+        // A bookmark is nobody's page.
+        for (site, foreign) in [("cross-site", true), ("same-site", true), ("same-origin", false), ("none", false)] {
+            assert_eq!(is_foreign(&headers(&[("sec-fetch-site", site)])), foreign, "{site}");
         }
     }
 

@@ -218,10 +218,14 @@ fn whom_the_provider_knows_and_we_let_in_gets_in_and_out_again() {
 #[test]
 fn a_login_works_in_a_browser() {
     let provider = Provider::start();
-    // The provider sends the browser back to the console: its port has to be known before it listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let own = format!("http://127.0.0.1:{port}");
-    let served = serve_at(&format!("127.0.0.1:{port}"), &oidc(&provider.issuer, &own));
+    // The provider sends the browser back to the console: its port has to be known before it listens, and another test may
+    // take it meanwhile.
+    let tried = (0..10).find_map(|_| {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let own = format!("http://{address}");
+        serve_at(&address, &oidc(&provider.issuer, &own)).map(|served| (own, served))
+    });
+    let (own, served) = tried.expect("a port that stays free");
     wait_for(&served);
     let home = tempfile::tempdir().expect("a folder");
     let mut looking = Command::new(python());
@@ -537,8 +541,18 @@ fn logins_that_nobody_ends_make_their_address_wait() {
     let mut browser = Browser::new(&served);
     let wait = crate::ops::refused(|| browser.get("/login/start"), 303);
     assert_eq!(wait, 6);
+    // Pictures on another site's page use up nobody's attempts.
     let mut other = Browser::new(&served);
-    assert_eq!(crate::ops::refused(|| other.get("/login/callback?state=guessed"), 400), 6);
+    let from = &other.address;
+    for foreign in ["cross-site", "same-site"].repeat(15) {
+        let sent =
+            |path: &str| ask(&served, &format!("GET {path} HTTP/1.1\nHost: HOST\nSec-Fetch-Site: {foreign}\nX-Forwarded-For: {from}"));
+        let (status, answer) = sent("/login/start?to=%2Fparked");
+        assert!(status == 303 && header(&answer, "location") == "/login?to=%2Fparked", "{answer}");
+        assert!(!answer.contains("set-cookie"), "{answer}");
+        assert_eq!(sent("/login/callback?state=guessed").0, 400);
+    }
+    assert_eq!(other.login(&liar).0, 200);
     let mut third = Browser::new(&served);
     for _ in 0..30 {
         assert_eq!(third.login(&liar).0, 200, "who gets in pays nothing");

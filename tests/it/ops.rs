@@ -37,10 +37,11 @@ fn configuration(folder: &Path, http: &str) -> std::path::PathBuf {
 }
 
 pub fn serve(http: &str) -> Served {
-    serve_at("127.0.0.1:0", http)
+    serve_at("127.0.0.1:0", http).expect("a port that is free")
 }
 
-pub fn serve_at(listen: &str, http: &str) -> Served {
+/// `None`: the server ended before it said where it listens.
+pub fn serve_at(listen: &str, http: &str) -> Option<Served> {
     let folder = tempfile::tempdir().expect("a folder");
     let config = configuration(folder.path(), &format!("listen = \"{listen}\"\n{http}"));
     let mut serving = command();
@@ -51,14 +52,19 @@ pub fn serve_at(listen: &str, http: &str) -> Served {
     let mut line = String::new();
     let address = loop {
         line.clear();
-        assert!(told.read_line(&mut line).expect("a line") > 0, "the server ended before it said where it listens");
+        if told.read_line(&mut line).expect("a line") == 0 {
+            child.wait().expect("its end");
+            return None;
+        }
+        // Shown where a test fails.
+        eprint!("{line}");
         if let Some((_, address)) = line.trim().strip_prefix("greffier: http").and_then(|rest| rest.split_once("://")) {
             break address.trim_end_matches('/').to_owned();
         }
     };
     // Whatever else it says must not fill the pipe.
     std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
-    Served { child, address, folder }
+    Some(Served { child, address, folder })
 }
 
 /// Sends a request as it stands; gives status and everything that was answered.
@@ -210,7 +216,7 @@ fn the_console_speaks_tls_itself() {
     std::fs::write(&key, tls::KEY).expect("a key");
     let files = format!("certificate_file = \"{}\"\nkey_file = \"{}\"", certificate.display(), key.display());
     // Beyond loopback, as it is meant to be reached.
-    let served = serve_at("0.0.0.0:0", &format!("token = \"{TOKEN}\"\n{files}"));
+    let served = serve_at("0.0.0.0:0", &format!("token = \"{TOKEN}\"\n{files}")).expect("a port that is free");
     let address = served.address.replace("0.0.0.0", "127.0.0.1");
 
     ::greffier::tls::install_tls_provider();
