@@ -94,14 +94,12 @@ pub fn print_json(json: &str) -> io::Result<()> {
 /// Outside strings, JSON has no such character but line ends, and inside it an escape means the same.
 fn terminal_safe_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c != '\n' && is_unsafe_to_show(c) {
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-        } else {
-            out.push(c);
-        }
+    let mut rest = json;
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| *c != '\n' && is_unsafe_to_show(*c)) {
+        let _ = write!(out, "{}\\u{:04x}", &rest[..at], u32::from(c));
+        rest = &rest[at + c.len_utf8()..];
     }
-    out
+    out + rest
 }
 
 /// One loose file: what it is, then what is wrong with it.

@@ -753,7 +753,9 @@ impl End {
         let mut fallback: Option<(u64, u64)> = None;
         let mut exact: Vec<u64> = Vec::new();
         let mut split = false;
-        for at in memchr::memmem::FinderRev::new(END).rfind_iter(bytes).take(MAX_END_CANDIDATES) {
+        // Most files hold none, which looking forwards tells many times faster than looking backwards.
+        let candidates = if memchr::memmem::find(bytes, END).is_some() { MAX_END_CANDIDATES } else { 0 };
+        for at in memchr::memmem::FinderRev::new(END).rfind_iter(bytes).take(candidates) {
             let at = at as u64;
             // A comment holds at most 65,535 bytes: further back, no record can fit the end of the file.
             if !exact.is_empty() && len - at > 22 + 0xFFFF {

@@ -93,9 +93,10 @@ impl Drill {
     ];
 }
 
-/// What the child answers.
+/// What the child answers. Its kind comes first, as a key: beside the fields, a large answer would have to be held whole
+/// before any of it could be read as what it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Reply {
     /// What the file is.
     Facts {

@@ -484,32 +484,41 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Filled {
     Filled::Whole
 }
 
-/// Reverses one row's filter (clause 9.2); false for a filter that does not exist.
+/// Reverses one row's filter (clause 9.2), `step` bytes back being the pixel to the left; false for a filter that does not
+/// exist.
 fn unfilter(filter: u8, step: usize, previous: &[u8], row: &mut [u8]) -> bool {
-    let step = step.min(row.len());
+    match step {
+        1 => unfilter_pixels::<1>(filter, previous, row),
+        2 => unfilter_pixels::<2>(filter, previous, row),
+        3 => unfilter_pixels::<3>(filter, previous, row),
+        4 => unfilter_pixels::<4>(filter, previous, row),
+        6 => unfilter_pixels::<6>(filter, previous, row),
+        _ => unfilter_pixels::<8>(filter, previous, row),
+    }
+}
+
+fn unfilter_pixels<const N: usize>(filter: u8, previous: &[u8], row: &mut [u8]) -> bool {
     match filter {
         0 => {}
-        1 => {
-            for i in step..row.len() {
-                row[i] = row[i].wrapping_add(row[i - step]);
-            }
-        }
+        1 => add_prediction::<N>(previous, row, |left, _, _| left),
         2 => row.iter_mut().zip(previous).for_each(|(x, above)| *x = x.wrapping_add(*above)),
-        3 => {
-            for i in 0..row.len() {
-                let left = if i >= step { u16::from(row[i - step]) } else { 0 };
-                row[i] = row[i].wrapping_add(((left + u16::from(previous[i])) / 2) as u8);
-            }
-        }
-        4 => {
-            for i in 0..row.len() {
-                let (left, corner) = if i >= step { (row[i - step], previous[i - step]) } else { (0, 0) };
-                row[i] = row[i].wrapping_add(paeth(left, previous[i], corner));
-            }
-        }
+        3 => add_prediction::<N>(previous, row, |left, above, _| left.midpoint(above)),
+        4 => add_prediction::<N>(previous, row, paeth),
         _ => return false,
     }
     true
+}
+
+/// Adds to each byte what `predict` makes of its neighbours to the left, above, and above to the left. Pixels are `N` bytes;
+/// a row holds whole ones.
+fn add_prediction<const N: usize>(previous: &[u8], row: &mut [u8], predict: impl Fn(u8, u8, u8) -> u8) {
+    let (mut left, mut corner) = ([0; N], [0; N]);
+    for (pixel, above) in row.as_chunks_mut::<N>().0.iter_mut().zip(previous.as_chunks::<N>().0) {
+        for i in 0..N {
+            pixel[i] = pixel[i].wrapping_add(predict(left[i], above[i], corner[i]));
+        }
+        (left, corner) = (*pixel, *above);
+    }
 }
 
 fn paeth(left: u8, above: u8, corner: u8) -> u8 {
