@@ -4,21 +4,22 @@
 //! 1. **Create-only by the file system itself**: bytes are written to a temporary file below `.spool`, synced, and linked to
 //!    their name; `link(2)` fails where something has that name, whoever wrote it, on this machine or another one.
 //! 2. **Durable when it returns**: the file, its folder and every folder above it up to the root are synced, also where the
-//!    object was there already: whoever made it may have crashed before its own sync.
+//!    object was there already: whoever made it may have crashed before its own sync. A folder's name is synced once by each
+//!    process: no folder is ever removed.
 //! 3. **Never outside the root**: every name is resolved by the kernel below the root, and no symbolic link is followed.
 //! 4. **A crash leaves rubbish below `.spool` only**, and [`Store::probe`] sweeps what is older than a day from there.
 //!
 //! Objects are made read-only (mode 0444). No digest is kept beside them: it would tell nothing about the bytes that are
 //! there now, so where it matters the bytes are read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -57,7 +58,7 @@ impl DirectoryStore {
     /// The store below `root`. Touches nothing: [`Store::probe`] of a writable store makes the root where it is missing, and
     /// everything else needs it there, so that a disk that is not mounted is an error and not an empty store.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { inner: Arc::new(Inner { root: root.into() }) }
+        Self { inner: Arc::new(Inner { root: root.into(), named: Mutex::default() }) }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -193,7 +194,13 @@ impl Wanted<'_> {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    /// Folders, by device and inode, whose names this process has synced: a sync that changes nothing still makes the disk
+    /// empty its cache.
+    named: Mutex<HashSet<(u64, u64)>>,
 }
+
+/// Folders remembered to be synced, at most; then all are forgotten.
+const MAX_NAMED: usize = 10_000;
 
 /// Everything that is opened below the root: by the kernel's own resolution, without symbolic links.
 const BENEATH: ResolveFlags = ResolveFlags::NO_SYMLINKS.union(ResolveFlags::BENEATH).union(ResolveFlags::NO_MAGICLINKS);
@@ -321,7 +328,7 @@ impl Inner {
         let name = last(key);
         match rustix::fs::linkat(&root, source, folder, name, AtFlags::empty()) {
             Ok(()) => {
-                sync(&root, &folders).map_err(|e| self.failed(&doing, e))?;
+                self.sync(&root, &folders).map_err(|e| self.failed(&doing, e))?;
                 Ok(Created::New)
             }
             Err(Errno::EXIST) => match self.open_object(key)? {
@@ -346,7 +353,7 @@ impl Inner {
         }
         let root = self.root()?;
         let folders = self.make_folders(&root, key)?;
-        sync(&root, &folders).map_err(|e| self.failed(&doing(), e))?;
+        self.sync(&root, &folders).map_err(|e| self.failed(&doing(), e))?;
         Ok(Created::Existed)
     }
 
@@ -402,7 +409,7 @@ impl Inner {
         let folders = self.make_folders(&root, key)?;
         let folder = folders.last().unwrap_or(&root);
         rustix::fs::renameat(&root, &temp.name, folder, last(key)).map_err(|e| io(e.into()))?;
-        sync(&root, &folders).map_err(|e| io(e.into()))
+        self.sync(&root, &folders).map_err(|e| io(e.into()))
     }
 
     /// Folders that were emptied stay: whoever is about to write there must find them.
@@ -452,6 +459,29 @@ impl Inner {
             folders.push(folder.map_err(|e| self.failed(&format!("making the folder of `{key}`"), e))?);
         }
         Ok(folders)
+    }
+
+    /// Syncs the folder that holds a new name, and from the bottom those that hold the name of a folder not known to be synced.
+    fn sync(&self, root: &OwnedFd, folders: &[OwnedFd]) -> Result<(), Errno> {
+        rustix::fs::fsync(folders.last().unwrap_or(root))?;
+        for (n, folder) in folders.iter().enumerate().rev() {
+            let raw = rustix::fs::fstat(folder)?;
+            let folder = (raw.st_dev, raw.st_ino);
+            if !self.named().contains(&folder) {
+                rustix::fs::fsync(n.checked_sub(1).map_or(root, |above| &folders[above]))?;
+                let mut named = self.named();
+                if named.len() >= MAX_NAMED {
+                    named.clear();
+                }
+                named.insert(folder);
+            }
+        }
+        Ok(())
+    }
+
+    fn named(&self) -> MutexGuard<'_, HashSet<(u64, u64)>> {
+        // A set of numbers has no state in between.
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the wanted objects below `base`, in byte order of keys.
@@ -568,11 +598,6 @@ fn sweep(root: &OwnedFd, base: &Path, before: SystemTime, depth: usize) -> Resul
         }
     }
     Ok(removed)
-}
-
-/// Syncs the folders of a key and the root, from the bottom.
-fn sync(root: &OwnedFd, folders: &[OwnedFd]) -> Result<(), Errno> {
-    folders.iter().rev().chain([root]).try_for_each(|folder| rustix::fs::fsync(folder.as_fd()))
 }
 
 /// Last segment.
