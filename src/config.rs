@@ -210,10 +210,16 @@ impl Config {
             }
         };
         let environment: BTreeMap<String, String> = environment.collect();
+        // Traced or not by the same words as any other program; our own variable still decides.
+        let off = |variable: &str, word: &str| environment.get(variable).is_some_and(|value| value.eq_ignore_ascii_case(word));
+        let untraced = off("OTEL_SDK_DISABLED", "true") || off("OTEL_TRACES_EXPORTER", "none");
         for (variable, section, key) in STANDARD {
             if let Some(value) = environment.get(variable).filter(|value| !value.is_empty()) {
                 set(&mut table, variable, section, key, toml::Value::String(value.clone()))?;
             }
+        }
+        if untraced {
+            set(&mut table, "OTEL_SDK_DISABLED", "telemetry", "endpoint", toml::Value::String(String::new()))?;
         }
         for (variable, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")) {
             overlay(&mut table, &variable, &value)?;
@@ -242,7 +248,6 @@ impl Config {
         self.queue.check().map_err(ConfigError::Contradiction)?;
         self.staging.check("staging").map_err(ConfigError::Contradiction)?;
         self.vault.check("vault").map_err(ConfigError::Contradiction)?;
-        self.telemetry.check().map_err(ConfigError::Contradiction)?;
         self.worker.check(&self.queue).map_err(ConfigError::Contradiction)?;
         self.gazelle.check().map_err(ConfigError::Contradiction)
     }
@@ -324,6 +329,11 @@ mod tests {
         let ours = [standard[0], ("GREFFIER_TELEMETRY__ENDPOINT", "")];
         assert_eq!(load(file, &ours).unwrap().telemetry.endpoint, "", "how one program among others is left out");
         assert_eq!(load(file, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).unwrap().telemetry.endpoint, "http://file");
+        for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+            assert_eq!(load(file, &[off, ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all")]).unwrap().telemetry.endpoint, "", "{off:?}");
+        }
+        // Meant for another protocol: what traces nothing is not stopped by it.
+        assert_eq!(load("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "all:4317")]).unwrap().telemetry.endpoint, "all:4317");
     }
 
     #[test]

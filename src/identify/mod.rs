@@ -17,6 +17,7 @@ mod text;
 
 use crate::model::facts::{Facts, Identification, Signal};
 use crate::model::format::{Family, Format};
+use crate::model::text::display_safe;
 
 /// What was told of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +32,9 @@ struct Told {
 }
 
 impl Told {
-    fn new(format: Format, basis: impl Into<String>) -> Self {
-        Self { format, basis: basis.into(), leading: 0, also: Vec::new() }
+    /// `basis` may quote the file: it is shown, so it moves no cursor, hides nothing and is short.
+    fn new(format: Format, basis: impl AsRef<str>) -> Self {
+        Self { format, basis: display_safe(basis.as_ref(), 200), leading: 0, also: Vec::new() }
     }
 }
 

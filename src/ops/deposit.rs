@@ -34,8 +34,8 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 const MAX_DRAFTS: usize = 32;
 /// Submitted jobs of which it is remembered that they wait.
 const MAX_WAITING: usize = 1_000;
-/// Uploads that no outcome took away (a job that was parked and left there, a deposit that failed on its way to the queue) are
-/// removed from the staging store after so long.
+/// Uploads are removed from the staging store after so long. Not with the outcome: a job that is told again by another version
+/// of the rules reads them once more.
 const ABANDONED: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How often they are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -565,15 +565,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("staging")).unwrap();
         let staging = DirectoryStore::new(folder.path().join("staging"));
-        for key in ["precheck/a/0", "precheck/b/0", "uploads/x"] {
+        for key in ["greffier-precheck/a/0", "greffier-precheck/b/0", "uploads/x"] {
             staging.create(&Key::ours(key.to_owned()), store::Content::Bytes(b"x"), "text/plain").await.unwrap();
         }
         assert_eq!(sweep(&staging, Duration::from_secs(3600)).await.unwrap(), 0);
         let old = std::time::SystemTime::now() - Duration::from_secs(7200);
-        std::fs::File::open(folder.path().join("staging/precheck/a/0")).unwrap().set_modified(old).unwrap();
+        std::fs::File::open(folder.path().join("staging/greffier-precheck/a/0")).unwrap().set_modified(old).unwrap();
         std::fs::File::open(folder.path().join("staging/uploads/x")).unwrap().set_modified(old).unwrap();
         assert_eq!(sweep(&staging, Duration::from_secs(3600)).await.unwrap(), 1);
         let left: Vec<_> = staging.list("", None, 10).await.unwrap().into_iter().map(|stat| stat.key.as_str().to_owned()).collect();
-        assert_eq!(left, ["precheck/b/0", "uploads/x"]);
+        assert_eq!(left, ["greffier-precheck/b/0", "uploads/x"]);
     }
 }

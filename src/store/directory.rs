@@ -451,7 +451,13 @@ impl Inner {
             let open = || rustix::fs::openat2(parent, segment, FOLDER, Mode::empty(), BENEATH);
             let folder = match open() {
                 Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, segment, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => open(),
+                    Ok(()) => open().and_then(|folder| {
+                        // Its number may have been that of a folder which somebody removed: this name is not synced yet.
+                        let raw = rustix::fs::fstat(&folder)?;
+                        self.named().remove(&(raw.st_dev, raw.st_ino));
+                        Ok(folder)
+                    }),
+                    Err(Errno::EXIST) => open(),
                     Err(e) => Err(e),
                 },
                 other => other,

@@ -30,6 +30,9 @@ const LAST_SPANS: Duration = Duration::from_secs(3);
 /// Why nothing can be traced as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
+    /// A setting that cannot work.
+    #[error("TELEMETRY-SETTINGS: {0}")]
+    Setting(String),
     /// No HTTP client.
     #[error("TELEMETRY-SETTINGS: no client for the collector can be made")]
     Client(#[source] reqwest::Error),
@@ -43,6 +46,7 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`]: settings that cannot work. A collector that does not answer is none.
 pub fn start(config: &TelemetryConfig) -> Result<Option<Telemetry>, TelemetryError> {
+    config.check().map_err(TelemetryError::Setting)?;
     if config.endpoint.is_empty() {
         return Ok(None);
     }

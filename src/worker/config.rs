@@ -30,7 +30,7 @@ pub struct WorkerConfig {
     /// Largest sum of the files of one submission, bytes.
     pub max_submission_bytes: u64,
     /// What becomes of staged objects once the outcome is published. The console's own uploads for pre-checks (below
-    /// `precheck/`) are removed either way.
+    /// `greffier-precheck/`) are removed after 14 days in any case.
     pub staging: StagingPolicy,
     /// Where files lie while a job is worked on; empty: beside the vault where that is a directory, else the system's
     /// temporary folder.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{StagingPolicy, UndeterminedPolicy};
 use super::intake::{Intake, Payloads};
-use super::records::{self, OUTCOMES, PARKED, PRECHECK, RECEIVED, RECEIVED_SCHEMA, Received, Round, job_key, round_key};
+use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received, Round, job_key, round_key};
 use super::{Shared, journal, read, state};
 use crate::antivirus::Scan;
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
@@ -339,20 +339,15 @@ impl Job<'_> {
         }
         self.unpark(about).await;
         self.tell_outcome(&outcome).await?;
-        self.clear_staging(&intake).await;
-        Ok(End::Published)
-    }
-
-    /// Removes what was staged, where it is ours to remove: uploads of pre-checks were put there by the console, for this job.
-    async fn clear_staging(&self, intake: &Intake) {
-        let all = self.shared.config.staging == StagingPolicy::Remove;
-        let ours = |key: &Key| self.lane.is_precheck() && key.as_str().starts_with(PRECHECK);
-        for key in intake.brought().into_iter().filter(|key| all || ours(key)) {
-            // The vault has it: what stays behind costs room and nothing else.
-            if let Err(e) = self.shared.staging.remove(&key).await {
-                tracing::warn!(error = chain(&e), "a staged object could not be removed");
+        if self.shared.config.staging == StagingPolicy::Remove {
+            for key in intake.brought() {
+                // The vault has it: what stays behind costs room and nothing else.
+                if let Err(e) = self.shared.staging.remove(&key).await {
+                    tracing::warn!(error = chain(&e), "a staged object could not be removed");
+                }
             }
         }
+        Ok(End::Published)
     }
 
     /// It has an outcome: that it was parked is over. Vaults from which nobody may remove anything are good vaults: the outcome

@@ -33,8 +33,9 @@ pub const RECEIVED_SCHEMA: &str = "greffier/received/1";
 
 /// Prefix of what was received.
 pub const VAULT: &str = "vault/";
-/// Prefix in the staging store of what the console uploads for pre-checks.
-pub const PRECHECK: &str = "precheck/";
+/// Prefix in the staging store of what the console uploads for pre-checks: a name that no sender picks by accident, since what
+/// lies there is swept.
+pub const PRECHECK: &str = "greffier-precheck/";
 /// Prefix of [`Received`] records.
 pub const RECEIVED: &str = "received/";
 /// Prefix of [`Outcome`] records.

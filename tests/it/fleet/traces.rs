@@ -312,9 +312,9 @@ async fn a_trace_is_kept_where_whoever_began_it_keeps_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_not_there_costs_a_warning_and_nothing_else() {
     // A port on which nobody listens, since it is bound and not listened on.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
     let collector = Collector { address, ..Collector::default() };
     let fleet = traced(Kind::Embedded, &collector, |config| config.http.listen = "127.0.0.1:0".into()).await;
     let worker = fleet.worker();
