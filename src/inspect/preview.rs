@@ -48,9 +48,7 @@ pub fn thumbnail(bytes: &[u8], format: Format, max_side: u32) -> Option<Vec<u8>>
     let orientation = decoder.orientation().ok();
     let decoded = DynamicImage::from_decoder(decoder).ok()?;
     let side = max_side.min(width.max(height));
-    // Each pixel of the thumbnail is a mean of all it covers, so thin text leaves a trace. The weighted means that make it
-    // smooth take time: from a large picture, plain ones leave them twice the side.
-    let decoded = if width.max(height) > side * 3 { decoded.thumbnail(side * 2, side * 2) } else { decoded };
+    // Each pixel of the thumbnail is a weighted mean of all it covers, so thin text leaves a trace.
     let mut small = if width.max(height) > side { decoded.resize(side, side, FilterType::Triangle) } else { decoded };
     if let Some(orientation) = orientation {
         small.apply_orientation(orientation);
