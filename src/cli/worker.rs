@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::model::Lang;
 use crate::ops::board::Board;
 use crate::ops::config::HttpConfig;
-use crate::ops::deposit::{Intake, SpoolIntake, sweep_abandoned};
+use crate::ops::deposit::{Intake, SpoolIntake, sweep_uploads};
 use crate::ops::health::{Condition, Health};
 use crate::ops::http::{Parts, Server};
 use crate::ops::ledger::StoreLedger;
@@ -85,7 +85,7 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
         let pipelines = Pipelines::load(&config.pipelines.folders)?;
         let mut demarches: Vec<_> = pipelines.all().cloned().collect();
         demarches.sort_by_key(|loaded| loaded.pipeline.id != config.pipelines.default);
-        background.spawn(sweep_abandoned(Arc::clone(&edges.staging)));
+        background.spawn(sweep_uploads(Arc::clone(&edges.staging)));
         let intake =
             SpoolIntake::new(drafts.path().join("drafts"), Arc::clone(&edges.staging), Arc::clone(&queue), demarches, &config.http);
         Some(Arc::new(intake.context("SPOOL-UNWRITABLE: the folder for deposits cannot be made")?))

@@ -36,7 +36,7 @@ const MAX_DRAFTS: usize = 32;
 const MAX_WAITING: usize = 1_000;
 /// Uploads are removed from the staging store after so long. Not with the outcome: a job that is told again by another version
 /// of the rules reads them once more.
-const ABANDONED: Duration = Duration::from_secs(14 * 24 * 3600);
+const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How often they are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// Objects looked at in one request to the store.
@@ -313,13 +313,13 @@ impl Offer {
     }
 }
 
-/// Removes what nobody fetched from the staging store, again and again. Ends when dropped.
-pub async fn sweep_abandoned(staging: Arc<dyn Store>) {
+/// Removes old uploads from the staging store, again and again. Ends when dropped.
+pub async fn sweep_uploads(staging: Arc<dyn Store>) {
     loop {
-        match sweep(staging.as_ref(), ABANDONED).await {
-            Ok(removed) if removed > 0 => tracing::info!(removed, "abandoned uploads of pre-checks were removed"),
+        match sweep(staging.as_ref(), KEPT).await {
+            Ok(removed) if removed > 0 => tracing::info!(removed, "old uploads of pre-checks were removed"),
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = chain(&error), "abandoned uploads of pre-checks could not be removed"),
+            Err(error) => tracing::warn!(error = chain(&error), "old uploads of pre-checks could not be removed"),
         }
         tokio::time::sleep(SWEEP).await;
     }

@@ -250,7 +250,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn what_was_uploaded_for_a_pre_check_is_gone_once_it_has_its_outcome() {
+fn what_was_uploaded_for_a_pre_check_lies_under_a_name_of_ours_and_in_the_vault() {
     let served = serve("");
     let own = "Host: HOST\nSec-Fetch-Site: same-origin\nContent-Type: application/json";
     let (status, answer) = ask(&served, &format!("POST /deposit HTTP/1.1\n{own}"));
@@ -261,14 +261,15 @@ fn what_was_uploaded_for_a_pre_check_is_gone_once_it_has_its_outcome() {
     assert_eq!(ask(&served, &put).0, 204);
     let (status, answer) = ask(&served, &format!("POST /deposit/{draft} HTTP/1.1\n{own}\n\n{{\"demarche\":\"lgc-vague-2\"}}"));
     assert_eq!(status, 200, "{answer}");
-    let [staged, outcomes] = ["staging/precheck", "vault/outcomes"].map(|folder| served.folder.path().join(folder));
+    let [staged, outcomes] = ["staging/greffier-precheck", "vault/outcomes"].map(|folder| served.folder.path().join(folder));
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(300);
-    while files(&outcomes).is_empty() || !files(&staged).is_empty() {
-        assert!(std::time::Instant::now() < deadline, "{:?} and {:?}", files(&outcomes), files(&staged));
+    while files(&outcomes).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "no outcome: {:?}", files(&staged));
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    let received = files(&served.folder.path().join("vault/vault"));
-    assert!(received.iter().any(|path| std::fs::read(path).is_ok_and(|bytes| bytes == b"Une note.")), "the vault keeps it");
+    let holds = |folder: &Path| files(folder).iter().any(|path| std::fs::read(path).is_ok_and(|bytes| bytes == b"Une note."));
+    assert!(holds(&staged), "it is swept when it is old, and not before: the job may be told again");
+    assert!(holds(&served.folder.path().join("vault/vault")), "the vault keeps it");
 }
 
 /// `greffier health`, with what it said.
