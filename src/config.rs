@@ -224,8 +224,7 @@ impl Config {
         for (variable, value) in environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && name.contains("__")) {
             overlay(&mut table, &variable, &value)?;
             // Read again after each variable, so that the one at fault is named.
-            Self::deserialize(table.clone())
-                .map_err(|e| ConfigError::Variable { variable: variable.clone(), message: e.message().to_owned() })?;
+            Self::deserialize(table.clone()).map_err(|e| wrong(&variable, e.message()))?;
         }
         let config = Self::deserialize(table).map_err(|e| ConfigError::Contradiction(e.message().to_owned()))?;
         config.validate()?;
@@ -263,11 +262,13 @@ fn parse(text: &str, path: &Path) -> Result<toml::Table, ConfigError> {
     toml::from_str(text).map_err(invalid)
 }
 
+fn wrong(variable: &str, message: &str) -> ConfigError {
+    ConfigError::Variable { variable: variable.to_owned(), message: message.to_owned() }
+}
+
 fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
     let path = variable.trim_start_matches(PREFIX).to_lowercase();
-    let Some((sections, key)) = path.rsplit_once("__") else {
-        return Err(ConfigError::Variable { variable: variable.to_owned(), message: "expected GREFFIER_<SECTION>__<KEY>".to_owned() });
-    };
+    let (sections, key) = path.rsplit_once("__").ok_or_else(|| wrong(variable, "expected GREFFIER_<SECTION>__<KEY>"))?;
     let value = toml::from_str::<toml::Table>(&format!("v = {value}"))
         .ok()
         .and_then(|mut t| t.remove("v"))
@@ -279,10 +280,7 @@ fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), C
 fn set(mut table: &mut toml::Table, variable: &str, sections: &str, key: &str, value: toml::Value) -> Result<(), ConfigError> {
     for section in sections.split("__") {
         let section = table.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        let Some(inner) = section.as_table_mut() else {
-            return Err(ConfigError::Variable { variable: variable.to_owned(), message: "not a section".to_owned() });
-        };
-        table = inner;
+        table = section.as_table_mut().ok_or_else(|| wrong(variable, "not a section"))?;
     }
     table.insert(key.to_owned(), value);
     Ok(())

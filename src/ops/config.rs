@@ -217,7 +217,7 @@ pub struct CheckedOidc {
 }
 
 /// What is given in the configuration or in a file, not in both; empty where it is given in neither.
-fn secret(key: &str, given: &str, file: Option<&Path>) -> Result<String, String> {
+fn read_secret(key: &str, given: &str, file: Option<&Path>) -> Result<String, String> {
     match file {
         Some(_) if !given.is_empty() => Err(format!("{key} and {key}_file are both set: one of them would be ignored")),
         Some(path) => match std::fs::read_to_string(path) {
@@ -263,7 +263,8 @@ impl OidcConfig {
         let Some(redirect) = redirect else {
             return refuse("http.oidc.redirect_url is not https://OUR-ADDRESS/login/callback (http:// on this machine)");
         };
-        let secret = secret("http.oidc.client_secret", &self.client_secret, self.client_secret_file.as_deref()).map_err(HttpError::Oidc)?;
+        let secret =
+            read_secret("http.oidc.client_secret", &self.client_secret, self.client_secret_file.as_deref()).map_err(HttpError::Oidc)?;
         Ok(Some(CheckedOidc { config: self.clone(), secret: Some(secret).filter(|s| !s.is_empty()), redirect }))
     }
 }
@@ -278,7 +279,7 @@ impl HttpConfig {
             return Ok(None);
         }
         let listen = self.address()?;
-        let token = secret("http.token", &self.token, self.token_file.as_deref()).map_err(HttpError::Token)?;
+        let token = read_secret("http.token", &self.token, self.token_file.as_deref()).map_err(HttpError::Token)?;
         if !token.is_empty() && token.chars().count() < MIN_TOKEN {
             return Err(HttpError::Token(format!("the token has fewer than {MIN_TOKEN} characters: it could be guessed")));
         }

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use super::config::HttpConfig;
-use super::secret;
+use super::{make_room, secret};
 use crate::check::folder;
 use crate::model::event::About;
 use crate::model::message::{Envelope, Lane, MAX_JOB, SUBMISSION_REQUESTED};
@@ -139,7 +139,7 @@ pub struct SpoolIntake {
     offer: Offer,
     reply_to: Option<String>,
     drafts: Mutex<HashMap<String, Draft>>,
-    waiting: Mutex<BTreeMap<String, (About, Timestamp)>>,
+    waiting: Mutex<HashMap<String, (About, Timestamp)>>,
 }
 
 impl std::fmt::Debug for SpoolIntake {
@@ -459,10 +459,7 @@ impl SpoolIntake {
         // Only now: what is not in the queue waits for nothing.
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            while waiting.len() >= MAX_WAITING {
-                let Some(oldest) = waiting.iter().min_by_key(|(_, (_, since))| *since).map(|(job, _)| job.clone()) else { break };
-                waiting.remove(&oldest);
-            }
+            make_room(&mut waiting, MAX_WAITING, |(_, since)| *since);
             waiting.insert(job.clone(), (about(&job, &submission, Lane::Interactive), Timestamp::now()));
         }
         Ok(job)

@@ -30,7 +30,7 @@ use super::config::{Checked, HttpConfig};
 use super::console::form;
 use super::listen::Peer;
 use super::oidc::{PATIENCE, Person, Provider};
-use super::secret;
+use super::{make_room, secret};
 
 /// Failed attempts of one address in a minute.
 const ATTEMPTS: u32 = 10;
@@ -170,10 +170,7 @@ impl Guard {
         let until = now.checked_add(self.0.session_length).unwrap_or(now);
         let mut sessions = self.sessions();
         sessions.retain(|_, session| session.until > now);
-        while sessions.len() >= MAX_SESSIONS {
-            let Some(first) = sessions.iter().min_by_key(|(_, session)| session.until).map(|(digest, _)| *digest) else { break };
-            sessions.remove(&first);
-        }
+        make_room(&mut sessions, MAX_SESSIONS, |session| session.until);
         sessions.insert(digest(&name), Session { until, person: person.map(Arc::new), id_token: id_token.map(Into::into) });
         self.cookie(Cookie::Session, &name, self.0.session_length)
     }

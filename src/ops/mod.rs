@@ -21,6 +21,17 @@ mod listen;
 pub mod machine;
 mod oidc;
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Leaves room for one more: while there are `most`, the one that `order` puts first goes.
+fn make_room<K: Clone + Eq + Hash, V, T: Ord>(entries: &mut HashMap<K, V>, most: usize, order: impl Fn(&V) -> T) {
+    while entries.len() >= most {
+        let Some(first) = entries.iter().min_by_key(|(_, value)| order(value)).map(|(key, _)| key.clone()) else { break };
+        entries.remove(&first);
+    }
+}
+
 /// 128 random bits, hexadecimal: what only one browser shall know.
 fn secret() -> std::io::Result<String> {
     use ring::rand::SecureRandom as _;

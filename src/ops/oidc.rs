@@ -27,7 +27,7 @@ use url::Url;
 
 use super::config::{CheckedOidc, HttpError, is_private};
 use super::health::{Condition, Health};
-use super::secret;
+use super::{make_room, secret};
 use crate::model::text::{chain, display_safe};
 
 /// How long somebody may take to log in at the provider.
@@ -308,10 +308,7 @@ impl Provider {
             .url();
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         flows.retain(|_, flow| flow.began.elapsed() < PATIENCE);
-        while flows.len() >= MAX_FLOWS {
-            let Some(oldest) = flows.iter().min_by_key(|(_, flow)| flow.began).map(|(state, _)| state.clone()) else { break };
-            flows.remove(&oldest);
-        }
+        make_room(&mut flows, MAX_FLOWS, |flow| flow.began);
         let flow = Flow { browser: browser.clone(), nonce, verifier, to: to.to_owned(), began: Instant::now() };
         flows.insert(state.secret().clone(), flow);
         Ok((url, browser))

@@ -5,7 +5,7 @@
 //!    their name; `link(2)` fails where something has that name, whoever wrote it, on this machine or another one.
 //! 2. **Durable when it returns**: the file, its folder and every folder above it up to the root are synced, also where the
 //!    object was there already: whoever made it may have crashed before its own sync. A folder's name is synced once by each
-//!    process: no folder is ever removed.
+//!    process, and again where somebody removed the folder and we made it anew.
 //! 3. **Never outside the root**: every name is resolved by the kernel below the root, and no symbolic link is followed.
 //! 4. **A crash leaves rubbish below `.spool` only**, and [`Store::probe`] sweeps what is older than a day from there.
 //!
@@ -453,8 +453,7 @@ impl Inner {
                 Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, segment, Mode::from_raw_mode(0o755)) {
                     Ok(()) => open().and_then(|folder| {
                         // Its number may have been that of a folder which somebody removed: this name is not synced yet.
-                        let raw = rustix::fs::fstat(&folder)?;
-                        self.named().remove(&(raw.st_dev, raw.st_ino));
+                        self.named().remove(&number(&folder)?);
                         Ok(folder)
                     }),
                     Err(Errno::EXIST) => open(),
@@ -471,8 +470,7 @@ impl Inner {
     fn sync(&self, root: &OwnedFd, folders: &[OwnedFd]) -> Result<(), Errno> {
         rustix::fs::fsync(folders.last().unwrap_or(root))?;
         for (n, folder) in folders.iter().enumerate().rev() {
-            let raw = rustix::fs::fstat(folder)?;
-            let folder = (raw.st_dev, raw.st_ino);
+            let folder = number(folder)?;
             if !self.named().contains(&folder) {
                 rustix::fs::fsync(n.checked_sub(1).map_or(root, |above| &folders[above]))?;
                 let mut named = self.named();
@@ -604,6 +602,11 @@ fn sweep(root: &OwnedFd, base: &Path, before: SystemTime, depth: usize) -> Resul
         }
     }
     Ok(removed)
+}
+
+/// Device and inode.
+fn number(folder: &OwnedFd) -> Result<(u64, u64), Errno> {
+    rustix::fs::fstat(folder).map(|raw| (raw.st_dev, raw.st_ino))
 }
 
 /// Last segment.

@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.support.ui import WebDriverWait
 
-from test_index import CONTRAST, browser
+from test_index import CONTRAST, InBrowser
 
 URL = ""
 FOLDER = Path()
@@ -50,15 +50,7 @@ def archive():
     return base64.b64encode(made.getvalue()).decode()
 
 
-class Console(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.d = browser()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.d.quit()
-
+class Console(InBrowser):
     def setUp(self):
         self.size(1280, 1000)
         self.d.delete_all_cookies()

@@ -59,15 +59,23 @@ def browser():
     return webdriver.Chrome(options=options, service=service)
 
 
-class Page(unittest.TestCase):
+class InBrowser(unittest.TestCase):
+    """Tests that share a browser."""
+
     @classmethod
     def setUpClass(cls):
         cls.d = browser()
-        cls.url = (BAG / "index.html").resolve().as_uri()
 
     @classmethod
     def tearDownClass(cls):
         cls.d.quit()
+
+
+class Page(InBrowser):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.url = (BAG / "index.html").resolve().as_uri()
 
     def setUp(self):
         self.d.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

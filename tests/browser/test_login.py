@@ -14,20 +14,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
 from selenium.webdriver.support.ui import WebDriverWait
 
-from test_index import browser
+from test_index import InBrowser
 
 URL = ""
 
 
-class Login(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.d = browser()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.d.quit()
-
+class Login(InBrowser):
     def until(self, condition):
         return WebDriverWait(self.d, 60).until(condition)
 

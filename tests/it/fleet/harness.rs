@@ -487,12 +487,18 @@ pub async fn all_done(fleet: &Fleet, jobs: usize, workers: &[Worker]) {
 
 /// Lets workers end what they have begun: an outcome that stands in the vault may not have been told yet.
 pub async fn stop(workers: impl IntoIterator<Item = Worker>) {
-    for mut worker in workers {
-        // One that has just been started does not listen to signals yet.
-        worker.says("working").await;
-        worker.signal(rustix::process::Signal::TERM);
-        assert_eq!(worker.exit().await, Some(0), "{}", worker.log());
+    for worker in workers {
+        end(worker).await;
     }
+}
+
+/// Lets one worker end what it has begun, its traces included; gives its log.
+pub async fn end(mut worker: Worker) -> String {
+    // One that has just been started does not listen to signals yet.
+    worker.says("working").await;
+    worker.signal(rustix::process::Signal::TERM);
+    assert_eq!(worker.exit().await, Some(0), "{}", worker.log());
+    worker.log()
 }
 
 /// The ledger: everything received has exactly one outcome, told at least once, and the same as where nothing was killed.

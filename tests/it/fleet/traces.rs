@@ -16,10 +16,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
-use rustix::process::Signal;
 use serde_json::Value;
 
-use super::harness::{Fleet, Kind, Worker, envelope};
+use super::harness::{Fleet, Following, Kind, Worker, end, envelope};
 use super::jobs::honest;
 
 /// A span that somebody else began.
@@ -110,14 +109,6 @@ async fn traced(kind: Kind, collector: &Collector, change: impl FnOnce(&mut Conf
         change(config);
     })
     .await
-}
-
-/// Ends a worker; its last spans have then been told.
-async fn end(mut worker: Worker) -> String {
-    worker.says("working").await;
-    worker.signal(Signal::TERM);
-    assert_eq!(worker.exit().await, Some(0), "{}", worker.log());
-    worker.log()
 }
 
 /// JSON lines of a log with this message.
@@ -270,7 +261,7 @@ async fn where_nothing_is_traced_a_message_is_carried_on_as_it_came() {
             let reply_to = Some(replies.address());
             let message = Envelope { traceparent: carried.clone(), reply_to, ..envelope(&submission) };
             fleet.send(Lane::Submission, &message).await;
-            let mut following = super::harness::Following::of(replies);
+            let mut following = Following::of(replies);
             following.outcome(&worker).await;
             assert!(following.told.len() >= 4 && following.told.iter().all(|event| event.traceparent == carried), "{:?}", following.told);
 
@@ -296,7 +287,7 @@ async fn a_trace_is_kept_where_whoever_began_it_keeps_it() {
         let replies = fleet.queue.replies().await.unwrap();
         let reply_to = Some(replies.address());
         fleet.send(Lane::Submission, &Envelope { traceparent, reply_to, ..envelope(&fleet.submission(n).await) }).await;
-        let mut following = super::harness::Following::of(replies);
+        let mut following = Following::of(replies);
         following.outcome(&worker).await;
         for event in &following.told {
             let carried = event.traceparent.as_deref().unwrap();
