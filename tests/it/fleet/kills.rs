@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::harness::{Fleet, Kind, Worker, all_done, enqueue, own_services, reference, services, setting, settle, state, stop};
+use super::harness::{Fleet, Kind, Worker, all_done, enqueue, own_services, reference, services, setting, settle, state, stop, told};
 
 /// Kills one of two workers at random instants until `kills` have been killed.
 async fn kill_workers(fleet: &Fleet, kills: usize, seed: u64) -> Vec<Worker> {
@@ -71,4 +71,25 @@ async fn broker_and_store_that_are_killed_or_frozen_are_waited_out() {
     all_done(&fleet, jobs, &workers).await;
     stop(workers).await;
     settle(&fleet, &reference, "broker killed and frozen, store frozen").await;
+}
+
+/// Killed as soon as its outcome stands in the vault, a worker has not told it yet: the job that comes again must.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_that_was_written_and_not_told_is_told_by_the_next_worker() {
+    let reference = reference(1).await;
+    for _ in 0..10 {
+        let fleet = Fleet::new(Kind::Embedded, |_| ()).await;
+        let mut worker = fleet.worker();
+        worker.says("working").await;
+        enqueue(&fleet, 1).await;
+        // As fast as it can: the moment to be met is short.
+        while fleet.count("outcomes/").await == 0 {}
+        worker.kill();
+        let (told_before, _) = told(&fleet).await;
+        settle(&fleet, &reference, "killed on its outcome").await;
+        if told_before.is_empty() {
+            return;
+        }
+    }
+    panic!("never killed before its outcome was told");
 }
