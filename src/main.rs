@@ -1,17 +1,13 @@
-//! The binary: the inspection child first, then the command line.
+//! The binary: where inspection processes come from first, then the command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // As the system gives them: a file name on the command line need not be UTF-8.
     let mut arguments = std::env::args_os();
-    let first = arguments.nth(1);
-    // Before any runtime, logger or argument parser exists: a child locks itself in first.
-    if first.as_ref().is_some_and(|a| a == greffier::sandbox::CHILD_ARGUMENT) {
-        greffier::sandbox::child::main(arguments.next().and_then(|a| a.into_string().ok()));
-    }
-    if first.is_some_and(|a| a == greffier::sandbox::render::RENDER_ARGUMENT) {
-        greffier::sandbox::render::main(arguments.next().and_then(|a| a.into_string().ok()));
+    // Before any runtime, logger or argument parser exists: what forks must have one thread, and hold nothing.
+    if arguments.nth(1).is_some_and(|a| a == greffier::sandbox::forkserver::FORK_ARGUMENT) {
+        greffier::sandbox::forkserver::main();
     }
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(greffier::cli::run()),

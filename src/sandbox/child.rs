@@ -20,15 +20,18 @@ pub(super) static PANIC_LOCATION: Mutex<String> = Mutex::new(String::new());
 /// Exit code of a child that could not even answer.
 pub(super) const EXIT_NO_ANSWER: i32 = 70;
 
-/// Entry point of the child. Never returns.
-pub fn main(request: Option<String>) -> ! {
+/// From now on a panic leaves its place, for the answer.
+pub(super) fn keep_panic_locations() {
     std::panic::set_hook(Box::new(|info| {
         if let (Some(at), Ok(mut kept)) = (info.location(), PANIC_LOCATION.lock()) {
             *kept = format!("{}:{}", at.file(), at.line());
         }
     }));
-    let Some(request) = request.and_then(|r| serde_json::from_str::<Request>(&r).ok()) else { std::process::exit(EXIT_NO_ANSWER) };
-    let reply = answer(&request);
+}
+
+/// Entry point of the child. Never returns.
+pub(super) fn main(request: &Request) -> ! {
+    let reply = answer(request);
     let sent = wire::encode(&reply).ok().and_then(|bytes| {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(&bytes).and_then(|()| stdout.flush()).ok()
@@ -274,8 +277,6 @@ fn seccomp_allow_list() -> Result<(), String> {
         libc::SYS_sched_yield,
         libc::SYS_getpid,
         libc::SYS_gettid,
-        // abort() sends itself SIGABRT; the pid argument is checked by the kernel against no_new_privs' uid.
-        libc::SYS_tgkill,
     ];
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = plain.into_iter().map(|call| (call, Vec::new())).collect();
     // Memory may be mapped or re-protected, but never made executable.
@@ -286,6 +287,10 @@ fn seccomp_allow_list() -> Result<(), String> {
     };
     rules.insert(libc::SYS_mmap, not_executable()?);
     rules.insert(libc::SYS_mprotect, not_executable()?);
+    // abort() sends itself SIGABRT; nobody else is sent anything.
+    let ourselves =
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into()).map_err(|e| e.to_string())?;
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![ourselves]).map_err(|e| e.to_string())?]);
     let architecture = std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture).map_err(|e| e.to_string())?;
     let program: BpfProgram = filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;

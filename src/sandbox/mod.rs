@@ -1,8 +1,9 @@
 //! The child process in which every format parser runs: start it, limit it, watch it, kill it.
 //!
 //! Goals:
-//! 1. A hostile file is a finding, not an incident. The parsers run in this program's own binary, executed
-//!    again, with the file as its standard input (an inherited read-only descriptor) and nothing else.
+//! 1. A hostile file is a finding, not an incident. The parsers run in a process of its own for every file, forked
+//!    from this program's own binary ([`forkserver`]), with the file as its standard input (a read-only descriptor)
+//!    and nothing else.
 //! 2. The child locks itself in before it reads one byte of the file: resource limits, no new privileges,
 //!    Landlock without any rule, another user where the parent is root, death with its parent, and a
 //!    seccomp allow-list that kills on the first other system call. See [`child`].
@@ -12,15 +13,15 @@
 //! 4. A mechanism that this machine lacks is named, and nothing runs without it unless the operator lists it
 //!    under `sandbox.allow_missing`.
 
-pub mod child;
+mod child;
 mod drill;
+pub mod forkserver;
 pub mod render;
 pub(crate) mod wire;
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -30,11 +31,10 @@ use tokio::io::AsyncReadExt as _;
 use crate::inspect::Limits;
 use crate::model::facts::Facts;
 use crate::model::{Format, Signal};
+use forkserver::{Child, ForkServer};
 pub use render::{Rendered, Renderer};
+use wire::Order;
 pub use wire::{Drill, Reply, Request, Task};
-
-/// First argument of the child process.
-pub const CHILD_ARGUMENT: &str = "__inspect";
 
 /// One way in which the child is locked in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -132,7 +132,7 @@ pub enum SandboxError {
 pub struct Sandbox {
     config: SandboxConfig,
     limits: Limits,
-    program: PathBuf,
+    children: ForkServer,
     missing: Vec<(Mechanism, String)>,
 }
 
@@ -152,7 +152,8 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::start`].
     pub async fn start_with_program(config: SandboxConfig, limits: Limits, program: PathBuf) -> Result<Self, SandboxError> {
-        let mut sandbox = Self { config, limits, program, missing: Vec::new() };
+        let children = ForkServer::start(program).map_err(SandboxError::Spawn)?;
+        let mut sandbox = Self { config, limits, children, missing: Vec::new() };
         let nothing = std::fs::File::open("/dev/null").map_err(SandboxError::Spawn)?;
         match sandbox.run(nothing, Task::Probe).await? {
             Ending::Replied(Reply::Probe { missing }) => sandbox.missing = missing,
@@ -265,30 +266,15 @@ impl Sandbox {
         }
     }
 
-    /// This program again, with the file as its standard input and nothing else of ours; it dies with the handle.
-    fn spawn(&self, argument: &str, request: &str, file: std::fs::File) -> Result<tokio::process::Child, SandboxError> {
-        tokio::process::Command::new(&self.program)
-            .args([argument, request])
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(file))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(SandboxError::Spawn)
-    }
-
     async fn run(&self, file: std::fs::File, task: Task) -> Result<Ending, SandboxError> {
         let request = Request { task, parent: std::process::id(), sandbox: self.config.clone(), limits: self.limits.clone() };
-        let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
-        let child = self.spawn(CHILD_ARGUMENT, &request, file)?;
+        let child = self.children.spawn(&Order::Inspect(request), file).await.map_err(SandboxError::Spawn)?;
         let wall = Duration::from_secs(self.config.wall_seconds);
         match converse(child, self.config.max_reply_bytes, wall).await? {
             Conversation::CutShort(death) => Ok(Ending::Died(death)),
             Conversation::Ended { status, reply, .. } if status.success() => wire::decode(&reply).map(Ending::Replied),
             // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
-            // kernel's out-of-memory killer, our own end).
+            // kernel's out-of-memory killer, our own end). What else asks a process to end, children ignore.
             Conversation::Ended { status, .. } if status.signal() == Some(libc::SIGKILL) => Err(SandboxError::Killed),
             Conversation::Ended { status, complaint, .. } => Ok(Ending::Died(Death::of(status, &complaint))),
         }
@@ -296,10 +282,8 @@ impl Sandbox {
 }
 
 /// Listens to a child until it ends, says more than `max_reply` bytes, or has had `wall` of time.
-async fn converse(mut child: tokio::process::Child, max_reply: u64, wall: Duration) -> Result<Conversation, SandboxError> {
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(SandboxError::Protocol("the child has no pipes".into()));
-    };
+async fn converse(mut child: Child, max_reply: u64, wall: Duration) -> Result<Conversation, SandboxError> {
+    let (stdout, stderr) = (&mut child.stdout, &mut child.stderr);
     let mut reply = Vec::new();
     let mut complaint = Vec::new();
     let answer = async {
@@ -308,16 +292,14 @@ async fn converse(mut child: tokio::process::Child, max_reply: u64, wall: Durati
     };
     // The complaint is only looked at for the allocator's own words; it may quote the file and is never logged.
     let complain = async {
-        let mut stderr = stderr;
-        (&mut stderr).take(64 * 1024).read_to_end(&mut complaint).await.map_err(Talk::Io)?;
-        tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await.map(|_| ()).map_err(Talk::Io)
+        (&mut *stderr).take(64 * 1024).read_to_end(&mut complaint).await.map_err(Talk::Io)?;
+        tokio::io::copy(stderr, &mut tokio::io::sink()).await.map(|_| ()).map_err(Talk::Io)
     };
     // The first of the two to fail ends both: a child that floods is not listened to any longer.
     let talk = async { tokio::try_join!(answer, complain) };
     let ended = tokio::time::timeout(wall, talk).await;
     if !matches!(ended, Ok(Ok(_))) {
-        // The kill can only fail because the child is already gone; `wait` settles it either way.
-        let _ = child.start_kill();
+        child.kill();
         let _ = child.wait().await;
     }
     match ended {

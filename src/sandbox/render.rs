@@ -2,7 +2,7 @@
 //!
 //! Renderers are large programs in C and C++ that read hostile files; greffier links none of them and needs none. Where
 //! the operator has one installed, it runs like this:
-//! 1. This binary, executed again, locks itself in and then becomes the renderer (`execve`): resource limits, no new
+//! 1. A child like any other ([`super::forkserver`]) locks itself in and then becomes the renderer (`execve`): resource limits, no new
 //!    privileges, Landlock, another user where the parent is root, death with its parent, seccomp. All of it outlives
 //!    the exec.
 //! 2. **Landlock** leaves reading what a program needs to start (shared libraries, fonts, their configuration: the
@@ -29,11 +29,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::child::{EXIT_NO_ANSWER, Occupant, lock_in};
+use super::child::{Occupant, lock_in};
+use super::wire::Order;
 use super::{Conversation, Death, Sandbox, SandboxConfig, SandboxError};
-
-/// First argument of the process that becomes a renderer.
-pub const RENDER_ARGUMENT: &str = "__render";
 
 /// Exit code of a process that could not lock itself in or could not become the renderer; it says why on its standard
 /// error, which until then is ours alone.
@@ -56,10 +54,10 @@ pub struct Renderer {
     pub max_output_bytes: u64,
 }
 
-/// What the process is asked, as its second argument.
+/// What the process is asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RenderRequest {
+pub(super) struct RenderRequest {
     program: PathBuf,
     arguments: Vec<String>,
     reads: Vec<PathBuf>,
@@ -95,8 +93,7 @@ impl Sandbox {
             parent: std::process::id(),
             sandbox: SandboxConfig { memory_bytes: renderer.memory_bytes, cpu_seconds: renderer.cpu_seconds, ..self.config.clone() },
         };
-        let request = serde_json::to_string(&request).map_err(|e| SandboxError::Protocol(e.to_string()))?;
-        let child = self.spawn(RENDER_ARGUMENT, &request, file)?;
+        let child = self.children.spawn(&Order::Render(request), file).await.map_err(SandboxError::Spawn)?;
         let wall = Duration::from_secs(renderer.wall_seconds);
         let nothing = |why: String| Ok(Rendered::Nothing(why));
         match super::converse(child, renderer.max_output_bytes, wall).await? {
@@ -131,8 +128,7 @@ fn readable_by(mut file: File, user_id: u32) -> std::io::Result<File> {
 }
 
 /// Entry point of the process that becomes a renderer. Never returns.
-pub fn main(request: Option<String>) -> ! {
-    let Some(request) = request.and_then(|r| serde_json::from_str::<RenderRequest>(&r).ok()) else { std::process::exit(EXIT_NO_ANSWER) };
+pub(super) fn main(request: &RenderRequest) -> ! {
     let why = match lock_in(&request.sandbox, request.parent, Occupant::Renderer { program: &request.program, reads: &request.reads }) {
         Ok(_) => {
             let failed = std::process::Command::new(&request.program)

@@ -1,14 +1,25 @@
-//! What parent and child say to each other: the request as an argument, the reply as length-prefixed JSON.
+//! What parent and child say to each other: the order as JSON, the reply as length-prefixed JSON.
 //!
 //! The reply may come from a child that a file took over: the parent reads a bounded number of bytes and
 //! accepts nothing but one complete, well-formed [`Reply`].
 
 use serde::{Deserialize, Serialize};
 
+use super::render::RenderRequest;
 use super::{Mechanism, SandboxConfig, SandboxError};
 use crate::inspect::Limits;
 use crate::model::Format;
 use crate::model::facts::Facts;
+
+/// What a child is started for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Order {
+    /// Read a file, with our own parsers.
+    Inspect(Request),
+    /// Become a renderer.
+    Render(RenderRequest),
+}
 
 /// What the child is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -74,34 +74,145 @@ async fn a_file_too_large_to_map_is_said_not_to_be_checked() {
     assert_eq!(facts.size, 5000);
 }
 
-#[test]
-fn a_child_dies_with_its_parent() {
-    use std::io::BufRead as _;
-    use std::process::{Command, Stdio};
-    let request = serde_json::json!({
-        "task": { "drill": "cpu" }, "parent": 0, "sandbox": SandboxConfig { cpu_seconds: 300, ..SandboxConfig::default() }, "limits": Limits::default(),
-    });
-    // A shell as the parent: it starts a child that computes without end, says its pid, and waits.
-    let request = request.to_string().replace("\"parent\":0", "\"parent\":'\"$$\"'");
-    let script = format!("\"$0\" __inspect '{request}' </dev/null >/dev/null & echo $!; wait");
-    let mut shell = Command::new("sh").arg("-c").arg(script).arg(program()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    std::io::BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let child: u32 = line.trim().parse().unwrap();
-    let status = || std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
-    let wait_until = |reached: &dyn Fn() -> bool, what: &str| {
-        for _ in 0..500 {
-            if reached() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+/// Processes that `parent` is the parent of: the one that forks, and the children it has forked.
+fn processes_of(parent: u32) -> Vec<Process> {
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    all.filter_map(|pid| Process::of(pid)).filter(|p| p.parent == parent).collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    parent: u32,
+    group: u32,
+    /// Since the machine started; with the pid, no other process.
+    started: u64,
+    /// Hundredths of a second, in itself.
+    cpu: u64,
+    locked_in: bool,
+}
+
+impl Process {
+    /// What /proc tells of it; `None` where it is gone, or only waits to be reaped.
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let number = |n: usize| fields[n].parse::<u64>().ok();
+        let locked_in = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?.contains("Seccomp:\t2");
+        let (parent, group) = (u32::try_from(number(1)?).ok()?, u32::try_from(number(2)?).ok()?);
+        (fields[0] != "Z").then_some(Self { pid, parent, group, started: number(19)?, cpu: number(11)?, locked_in })
+    }
+
+    fn is_running(&self) -> bool {
+        Self::of(self.pid).is_some_and(|now| now.started == self.started)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(self.pid.cast_signed()).unwrap(), signal).unwrap();
+    }
+}
+
+fn wait_until<T>(what: &str, mut reached: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..1_500 {
+        if let Some(reached) = reached() {
+            return reached;
         }
-        panic!("{what}: {}", status());
-    };
-    wait_until(&|| status().contains("Seccomp:\t2"), "the child never locked itself in");
-    shell.kill().unwrap();
-    shell.wait().unwrap();
-    wait_until(&|| status().is_empty() || status().contains("State:\tZ"), "the child outlived its parent");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("never: {what}")
+}
+
+/// `greffier doctor`, and the child in which it computes without end.
+fn a_doctor_at_its_drills() -> (std::process::Child, Process, Process) {
+    use std::os::unix::process::CommandExt as _;
+    let doctor = crate::support::command().arg("doctor").process_group(0).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let computing = wait_until("a child that computes", || processes_of(doctor.id()).into_iter().find(|p| p.locked_in && p.cpu > 20));
+    let server = processes_of(doctor.id()).into_iter().find(|p| !p.locked_in).expect("the process that forks");
+    (doctor, server, computing)
+}
+
+#[test]
+fn children_and_what_forks_them_die_with_their_parent() {
+    let (mut doctor, server, computing) = a_doctor_at_its_drills();
+    doctor.kill().unwrap();
+    doctor.wait().unwrap();
+    wait_until("the end of both", || (!server.is_running() && !computing.is_running()).then_some(()));
+}
+
+#[test]
+fn what_a_terminal_sends_to_a_group_does_not_reach_children() {
+    use rustix::process::Signal;
+    let (mut doctor, server, computing) = a_doctor_at_its_drills();
+    assert!(server.group != doctor.id() && computing.group == server.group, "{server:?} {computing:?}");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        server.signal(signal);
+        computing.signal(signal);
+    }
+    // Both go on: the drill ends as it must, and the next child comes from the same server.
+    assert!(doctor.wait().unwrap().success());
+    assert!(!server.is_running(), "it outlived its parent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_is_replaced() {
+    // In a process of its own, whose children are these alone.
+    if std::env::var_os("GREFFIER_TEST_ALONE").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sandbox::a_server_that_dies_is_replaced", "--nocapture"])
+            .env("GREFFIER_TEST_ALONE", "1")
+            .status()
+            .unwrap();
+        assert!(status.success());
+        return;
+    }
+    let sandbox = sandbox(SandboxConfig::default()).await;
+    let ourselves = std::process::id();
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let [server] = processes_of(ourselves)[..] else { panic!("one server and no child: {:?}", processes_of(ourselves)) };
+        assert!(!servers.contains(&server.pid));
+        servers.push(server.pid);
+        server.signal(rustix::process::Signal::KILL);
+        let facts = sandbox.inspect(file(b"Bonjour.\n")).await.unwrap();
+        assert_eq!(facts.size, 9);
+    }
+    // One that stands still delays, and nothing else.
+    let [server] = processes_of(ourselves)[..] else { panic!("one server and no child") };
+    server.signal(rustix::process::Signal::STOP);
+    let waiting = tokio::spawn({
+        let sandbox = sandbox.clone();
+        async move { sandbox.inspect(file(b"Bonjour.\n")).await.unwrap().size }
+    });
+    tokio::task::yield_now().await;
+    server.signal(rustix::process::Signal::CONT);
+    assert_eq!(waiting.await.unwrap(), 9);
+    drop(sandbox);
+    wait_until("the end of the server", || processes_of(ourselves).is_empty().then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_children_at_once_answer_for_their_own_file() {
+    let sandbox = sandbox(SandboxConfig::default()).await;
+    let mut all = tokio::task::JoinSet::new();
+    for n in 0..200_usize {
+        let sandbox = sandbox.clone();
+        all.spawn(async move { (n, sandbox.inspect(file(&vec![b'a'; n])).await.unwrap().size) });
+    }
+    while let Some(one) = all.join_next().await {
+        let (n, size) = one.unwrap();
+        assert_eq!(size, n as u64);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_nobody_waits_for_is_killed_and_reaped() {
+    let sandbox = sandbox(SandboxConfig { cpu_seconds: 300, wall_seconds: 300, ..SandboxConfig::default() }).await;
+    let ourselves = std::process::id();
+    let drill = tokio::spawn(async move { sandbox.drill(Drill::Cpu).await });
+    // Others of this process run other drills; none computes for that long.
+    let child = wait_until("a child that computes", || processes_of(ourselves).into_iter().find(|p| p.locked_in && p.cpu > 150));
+    drill.abort();
+    wait_until("its end", || (!PathBuf::from(format!("/proc/{}", child.pid)).exists()).then_some(()));
 }
 
 /// A program of Debian's base system as a renderer: perl can try anything.
