@@ -24,6 +24,7 @@ pub mod video;
 pub mod xml;
 pub mod zip;
 pub mod zip_index;
+mod zip_methods;
 
 pub use budget::{Budget, Exceeded, Limits};
 
@@ -85,6 +86,12 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context) -> Facts {
         Family::Other => {}
     }
     facts
+}
+
+/// Runs a third-party parser whose bounds checks are its panics; a panic becomes `None`, of which the caller makes what it says of
+/// a damaged file. Nothing of the parser is used again.
+fn contained<T>(parse: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)).ok()
 }
 
 /// Runs of whitespace (and control characters) become one space; ends are trimmed.

@@ -13,13 +13,14 @@ use sha2::{Digest as _, Sha256};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::zip_index::{MAX_MEMBER_BYTES, MemberError, ZipEntry, ZipError, ZipField, ZipIndex, ZipProblem, ZipProblemKind};
+use super::zip_methods::{self, BZIP2, DEFLATE64, LZMA, MAX_WINDOW, XZ, ZSTANDARD};
 use super::{Context, Exceeded};
 use crate::model::facts::{ArchiveFacts, Detail, Facts, MemberFacts};
 use crate::model::text::is_unsafe_to_show;
 use crate::model::{Place, Signal};
 
 /// What no honest archive reaches: this many bytes at this ratio. Deflate alone stops at 1,032:1, so that
-/// the second pair means one value repeated over and over.
+/// the second pair means one value repeated over and over; it means the same where a method has no such end (BZIP2, LZMA).
 const BOMB_RATIOS: [(u64, u64); 2] = [(100 * 1024 * 1024, 100), (16 * 1024 * 1024, 500)];
 /// NTFS, ext4 and APFS: one name of a path.
 const MAX_NAME_PIECE: usize = 255;
@@ -181,6 +182,7 @@ fn is_unportable(name: &str) -> bool {
 
 /// Reads members one at a time; each is dropped before the next.
 fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, archive: &mut ArchiveFacts) -> Result<(), Exceeded> {
+    let xdm = is_xdm(index);
     let mut files = 0u64;
     for entry in &index.entries {
         ctx.budget.member()?;
@@ -200,6 +202,11 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
             Ok(content) => {
                 if content.unused > 0 {
                     facts.push(Signal::new("zip-member-damaged").at(at()));
+                }
+                // Windows makes Deflate64 by itself and opens it, so that there is nothing to tell whoever verifies on it. An XDM
+                // medium goes to programs of others besides, and the library most of them are made with (java.util.zip) does not.
+                if zip_methods::is_uncommon(entry.method) || (xdm && entry.method == DEFLATE64) {
+                    facts.push(Signal::new("zip-method-uncommon").at(at()).arg("method", method_name(entry.method)));
                 }
                 let content = content.bytes;
                 archive.inflated = archive.inflated.saturating_add(content.len() as u64);
@@ -243,6 +250,10 @@ fn failure(error: MemberError) -> Signal {
     match error {
         MemberError::Encrypted => Signal::new("zip-encrypted"),
         MemberError::Unsupported(method) => Signal::new("zip-method-unsupported").arg("method", method_name(method)),
+        MemberError::Window { method, bytes } => Signal::new("zip-method-unsupported")
+            .arg("method", method_name(method))
+            .arg("window_bytes", bytes)
+            .arg("limit_bytes", MAX_WINDOW),
         MemberError::Size { declared, real } => Signal::new("zip-member-size").arg("declared_bytes", declared).arg("real_bytes", real),
         MemberError::TooLarge => Signal::new("zip-member-too-large").arg("limit_bytes", MAX_MEMBER_BYTES),
         // `Missing` and `Exceeded` are described elsewhere: by the index, by the budget.
@@ -255,11 +266,11 @@ fn method_name(method: u16) -> String {
     let name = match method {
         1 => "Shrink",
         6 => "Implode",
-        9 => "Deflate64",
-        12 => "BZIP2",
-        14 => "LZMA",
-        93 => "Zstandard",
-        95 => "XZ",
+        DEFLATE64 => "Deflate64",
+        BZIP2 => "BZIP2",
+        LZMA => "LZMA",
+        ZSTANDARD => "Zstandard",
+        XZ => "XZ",
         96 => "JPEG",
         97 => "WavPack",
         98 => "PPMd",
@@ -283,12 +294,21 @@ fn has_script_name(name: &str) -> bool {
         .is_some_and(|(_, extension)| SCRIPT_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
+/// A name as IHE XDM compares them.
+fn xdm_name(entry: &ZipEntry) -> String {
+    entry.name.to_ascii_uppercase().replace('\\', "/")
+}
+
+fn is_xdm(index: &ZipIndex<'_>) -> bool {
+    index.entries.iter().any(|e| xdm_name(e).starts_with("IHE_XDM/"))
+}
+
 /// IHE XDM (ITI TF-2 §3.32.4.1.2): `INDEX.HTM`, `README.TXT` and `IHE_XDM/SUBSET01/METADATA.XML`.
 fn describe_layout(index: &ZipIndex<'_>, facts: &mut Facts, archive: &mut ArchiveFacts) {
-    let names: BTreeSet<String> = index.entries.iter().map(|e| e.name.to_ascii_uppercase().replace('\\', "/")).collect();
-    if !names.iter().any(|n| n.starts_with("IHE_XDM/")) {
+    if !is_xdm(index) {
         return;
     }
+    let names: BTreeSet<String> = index.entries.iter().map(xdm_name).collect();
     let metadata = names.iter().any(|n| n.starts_with("IHE_XDM/") && n.ends_with("/METADATA.XML"));
     let missing: Vec<&str> = [
         (names.contains("INDEX.HTM"), "INDEX.HTM"),

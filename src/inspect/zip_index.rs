@@ -15,10 +15,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use flate2::bufread::DeflateDecoder;
-
 use super::Context;
 use super::budget::{Exceeded, ReadError};
+use super::zip_methods::{DEFLATED, Fault, MAX_WINDOW, STORED, Unpacker};
 
 /// Entries kept; the rest is counted in [`ZipIndex::count`]. Far beyond the budget of members, so that it
 /// only bounds memory.
@@ -38,10 +37,6 @@ const LOCATOR64: &[u8] = b"PK\x06\x07";
 const SIGNATURE: &[u8] = b"PK\x05\x05";
 const DESCRIPTOR: &[u8] = b"PK\x07\x08";
 
-/// §4.4.5: no compression.
-pub const STORED: u16 = 0;
-/// §4.4.5: deflate (RFC 1951).
-pub const DEFLATED: u16 = 8;
 /// §4.4.5: the real method stands in an AES extra field.
 const AES: u16 = 99;
 
@@ -262,13 +257,21 @@ pub enum MemberError {
     /// It needs a password.
     #[error("the member is encrypted")]
     Encrypted,
-    /// A compression method other than stored and deflate.
+    /// A compression method that is not read, or not in this kind of container.
     #[error("the compression method {0} is not read")]
     Unsupported(u16),
+    /// Unpacking it would take more memory than a member is given.
+    #[error("the compression method {method} asks for a window of {bytes} bytes, more than {MAX_WINDOW}")]
+    Window {
+        /// Compression method.
+        method: u16,
+        /// Declared by the stream, bytes.
+        bytes: u64,
+    },
     /// No local header, or its bytes leave the file.
     #[error("the bytes of the member are not in the file")]
     Missing,
-    /// The deflate stream is malformed or cut.
+    /// The compressed stream is malformed or cut.
     #[error("the compressed stream is damaged")]
     Damaged,
     /// What came out is not of the declared size.
@@ -300,7 +303,7 @@ impl From<MemberError> for ReadError {
             MemberError::Exceeded(exceeded) => return Self::Exceeded(exceeded),
             MemberError::TooLarge => return Self::Exceeded(Exceeded::Inflated),
             MemberError::Encrypted => ErrorKind::PermissionDenied,
-            MemberError::Unsupported(_) => ErrorKind::Unsupported,
+            MemberError::Unsupported(_) | MemberError::Window { .. } => ErrorKind::Unsupported,
             MemberError::Missing => ErrorKind::UnexpectedEof,
             MemberError::Damaged | MemberError::Size { .. } | MemberError::Crc => ErrorKind::InvalidData,
         };
@@ -313,7 +316,7 @@ impl From<MemberError> for ReadError {
 pub struct Member<'a> {
     /// The content, borrowed from the container where it is stored without compression.
     pub bytes: Cow<'a, [u8]>,
-    /// Compressed bytes left over after the end of the deflate stream.
+    /// Compressed bytes left over after the end of the stream.
     pub unused: u64,
 }
 
@@ -366,16 +369,21 @@ impl<'a> ZipIndex<'a> {
         self.problems.iter().map(ZipProblem::severity).max()
     }
 
-    /// Inflates one entry within the budget and checks its size and CRC-32.
+    /// Inflates one part of a document within the budget and checks its size and CRC-32. Documents may use stored and deflate
+    /// only (ISO/IEC 29500-2, annex on ZIP; ODF 1.3 part 2 §2.2): what office applications do not open is not read here either.
     ///
     /// # Errors
     /// [`ReadError::Exceeded`] or [`ReadError::Io`]: `PermissionDenied` when encrypted, `Unsupported` for
     /// another compression method, `UnexpectedEof` when its bytes are missing, `InvalidData` when damaged.
     pub fn read(&self, entry: &ZipEntry, ctx: &mut Context) -> Result<Vec<u8>, ReadError> {
+        if !entry.encrypted && !matches!(entry.method, STORED | DEFLATED) {
+            return Err(MemberError::Unsupported(entry.method).into());
+        }
         Ok(self.member(entry, ctx)?.bytes.into_owned())
     }
 
-    /// Like [`ZipIndex::read`], with the reason of a failure, and without a copy where nothing is compressed.
+    /// Unpacks one member of an archive within the budget, by any method that is read, and checks its size and CRC-32; with the
+    /// reason of a failure, and without a copy where nothing is compressed.
     ///
     /// # Errors
     /// See [`MemberError`].
@@ -384,26 +392,21 @@ impl<'a> ZipIndex<'a> {
             return Err(MemberError::Encrypted);
         }
         let raw = self.raw(entry).ok_or(MemberError::Missing)?;
-        match entry.method {
-            STORED => {
-                ctx.budget.inflate(raw.len() as u64)?;
-                check(entry, raw)?;
-                Ok(Member { bytes: Cow::Borrowed(raw), unused: 0 })
-            }
-            DEFLATED => {
-                let (bytes, used) = inflate(raw, entry.declared, ctx)?;
-                check(entry, &bytes)?;
-                Ok(Member { bytes: Cow::Owned(bytes), unused: (raw.len() as u64).saturating_sub(used) })
-            }
-            other => Err(MemberError::Unsupported(other)),
+        if entry.method == STORED {
+            ctx.budget.inflate(raw.len() as u64)?;
+            check(entry, raw)?;
+            return Ok(Member { bytes: Cow::Borrowed(raw), unused: 0 });
         }
+        let (bytes, unused) = unpack(raw, entry, ctx)?;
+        check(entry, &bytes)?;
+        Ok(Member { bytes: Cow::Owned(bytes), unused })
     }
 
     /// The first bytes of a member, at most `max`, whether or not the rest is sound; for identification,
     /// where the size is small and fixed. Empty when nothing can be read.
     pub fn peek(&self, entry: &ZipEntry, max: usize) -> Vec<u8> {
         match self.raw(entry) {
-            Some(raw) if !entry.encrypted => peek_data(raw, entry.method, max),
+            Some(raw) if !entry.encrypted => peek_data(raw, entry.method, entry.flags, entry.declared, max),
             _ => Vec::new(),
         }
     }
@@ -980,7 +983,9 @@ pub fn salvage(bytes: &[u8], max_entries: usize, max_content: usize) -> Vec<(Str
             continue;
         }
         let stop = (data.saturating_add(max_content as u64)).min(bytes.len() as u64);
-        let content = slice(bytes, data, stop).map(|raw| peek_data(raw, method, max_content)).unwrap_or_default();
+        // Documents have no other methods, and thousands of BZIP2 blocks would take minutes.
+        let known = matches!(method, STORED | DEFLATED);
+        let content = slice(bytes, data, stop).filter(|_| known).map(|raw| peek_data(raw, method, 0, 0, max_content)).unwrap_or_default();
         found.push((decode(name, false), content));
     }
     found
@@ -1054,47 +1059,51 @@ fn cp437(byte: u8) -> char {
     }
 }
 
-/// Inflates `raw` within the budget; returns the content and how many bytes of `raw` it took.
-fn inflate(raw: &[u8], declared: u64, ctx: &mut Context) -> Result<(Vec<u8>, u64), MemberError> {
-    use std::io::Read as _;
-    // Deflate cannot expand more than 1,032 times: a lie about the size reserves no more than that.
-    let expected = declared.min((raw.len() as u64).saturating_mul(1_032)).min(MAX_MEMBER_BYTES);
+/// Unpacks `raw` within the budget; returns the content and how many bytes of `raw` are left over.
+fn unpack(raw: &[u8], entry: &ZipEntry, ctx: &mut Context) -> Result<(Vec<u8>, u64), MemberError> {
+    let fault = |fault: Fault| match fault {
+        Fault::Unsupported => MemberError::Unsupported(entry.method),
+        Fault::Window { bytes } => MemberError::Window { method: entry.method, bytes },
+        Fault::Damaged => MemberError::Damaged,
+    };
+    let mut unpacker = Unpacker::new(raw, entry.method, entry.flags, entry.declared).map_err(fault)?;
+    // Deflate cannot expand more than 1,032 times: a lie about the size reserves no more than that. Other methods can; what they
+    // have beyond it grows as it comes.
+    let expected = entry.declared.min((raw.len() as u64).saturating_mul(1_032)).min(MAX_MEMBER_BYTES);
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-    let mut decoder = DeflateDecoder::new(raw);
     let mut chunk = [0u8; 32 * 1024];
-    loop {
-        let n = decoder.read(&mut chunk).map_err(|_| MemberError::Damaged)?;
-        if n == 0 {
-            return Ok((bytes, decoder.total_in()));
-        }
+    while let Some(n) = unpacker.read(&mut chunk).map_err(fault)? {
         ctx.budget.inflate(n as u64)?;
-        if bytes.len() as u64 + n as u64 > MAX_MEMBER_BYTES {
+        let room = MAX_MEMBER_BYTES.saturating_sub(bytes.len() as u64);
+        if n as u64 > room {
             return Err(MemberError::TooLarge);
+        }
+        if bytes.capacity() - bytes.len() < n {
+            // Doubled, never beyond what a member may have: a vector left to itself would take up to twice that.
+            bytes.reserve_exact(bytes.len().max(n).min(usize::try_from(room).unwrap_or(n)));
         }
         bytes.extend_from_slice(chunk.get(..n).unwrap_or(&[]));
     }
+    Ok((bytes, unpacker.unused()))
 }
 
 /// The first `max` bytes that come out of `raw`, ignoring what is wrong behind them.
-fn peek_data(raw: &[u8], method: u16, max: usize) -> Vec<u8> {
-    use std::io::Read as _;
-    match method {
-        DEFLATED => {
-            let mut bytes = vec![0; max];
-            let mut filled = 0;
-            let mut decoder = DeflateDecoder::new(raw);
-            while filled < max {
-                match bytes.get_mut(filled..).map(|rest| decoder.read(rest)) {
-                    Some(Ok(n)) if n > 0 => filled += n,
-                    _ => break,
-                }
-            }
-            bytes.truncate(filled);
-            bytes
-        }
-        STORED => raw.get(..max.min(raw.len())).unwrap_or(&[]).to_vec(),
-        _ => Vec::new(),
+fn peek_data(raw: &[u8], method: u16, flags: u16, declared: u64, max: usize) -> Vec<u8> {
+    if method == STORED {
+        return raw.get(..max.min(raw.len())).unwrap_or(&[]).to_vec();
     }
+    let mut bytes = vec![0; max];
+    let mut filled = 0;
+    if let Ok(mut unpacker) = Unpacker::new(raw, method, flags, declared) {
+        while filled < max {
+            match bytes.get_mut(filled..).map(|rest| unpacker.read(rest)) {
+                Some(Ok(Some(n))) => filled += n,
+                _ => break,
+            }
+        }
+    }
+    bytes.truncate(filled);
+    bytes
 }
 
 fn check(entry: &ZipEntry, content: &[u8]) -> Result<(), MemberError> {
@@ -1341,7 +1350,8 @@ pub(crate) mod tests {
         assert!(matches!(failure(&|b| b[central + 16] ^= 1), MemberError::Crc));
         assert!(matches!(failure(&|b| b[central + 24] = 5), MemberError::Size { declared: 5, real: 32 }));
         assert!(matches!(failure(&|b| b[central + 8] |= 1), MemberError::Encrypted));
-        assert!(matches!(failure(&|b| b[central + 10] = 14), MemberError::Unsupported(14)));
+        assert!(matches!(failure(&|b| b[central + 10] = 98), MemberError::Unsupported(98)));
+        assert!(matches!(failure(&|b| b[central + 10] = 14), MemberError::Damaged));
         assert!(matches!(failure(&|b| b[central + 20] = 250), MemberError::Missing));
         let mut small = Context::new(Limits { max_inflated_bytes: 10, ..Limits::default() });
         let index = ZipIndex::open(&good).unwrap();

@@ -180,6 +180,33 @@ fn two_cells_at_the_ends_of_a_sheet_are_two_cells() {
     assert_eq!(items[0]["facts"]["detail"]["sheets"][0]["cells"], 2);
 }
 
+/// Archives of other tools, and one that declares a dictionary of 4 GiB: no decoder asks the child for what it may not have.
+#[test]
+fn members_of_every_method_that_is_read_are_described_in_the_child() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/zip");
+    let names = ["deflate64-7zip", "bzip2-python", "lzma-7zip", "zstandard-zstd", "xz-7zip"];
+    let mut files: Vec<PathBuf> = names.iter().map(|name| seeds.join(format!("{name}.zip"))).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let mut lying = std::fs::read(&files[2]).unwrap();
+    lying[38 + 5..38 + 9].copy_from_slice(&[0xFF; 4]);
+    files.push(written(dir.path(), "dictionnaire.zip", &lying));
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    for (file, item) in files.iter().zip(inspect(&paths)) {
+        let member = &item["facts"]["detail"]["members"][0];
+        assert_eq!(member["size"], 1360, "{}: {:?}", file.display(), codes(&item));
+        assert_eq!(member["facts"]["format"], "txt", "{}", file.display());
+        let expected: &[&str] = if file.ends_with("deflate64-7zip.zip") { &[] } else { &["zip-method-uncommon"] };
+        assert_eq!(codes(&item), expected, "{}", file.display());
+    }
+    // A window that is really asked for: the size, too, is declared as 100 MiB, in both headers.
+    let directory = lying.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+    for at in [22, directory + 24] {
+        lying[at..at + 4].copy_from_slice(&(100u32 << 20).to_le_bytes());
+    }
+    let asks = written(dir.path(), "fenetre.zip", &lying);
+    assert_eq!(codes(&inspect(&[&asks])[0]), ["zip-method-unsupported"]);
+}
+
 #[test]
 fn bombs_end_with_a_finding_of_their_kind() {
     let dir = tempfile::tempdir().unwrap();

@@ -68,12 +68,6 @@ pub(crate) fn parse_a1(name: &str) -> Option<(u32, u32)> {
     ((1..=MAX_COLUMNS).contains(&column) && (1..=MAX_ROWS).contains(&row)).then_some((row, column))
 }
 
-/// Runs a third-party parser whose bounds checks are its panics. The bytes it gets were walked first, so
-/// this is the second line; a panic becomes `None`, which the caller reports as `sheet-unread`.
-fn contained<T>(parse: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,8 +13,9 @@ use calamine::{Data, DataRef, Reader as _, Xls};
 
 use super::collect::{Collector, MAX_SHEETS, sheet_place};
 use super::xlsx::{Covered, value_of};
-use super::{Context, Facts, WorkbookFacts, a1, contained};
+use super::{Context, Facts, WorkbookFacts, a1};
 use crate::inspect::Exceeded;
+use crate::inspect::contained;
 use crate::model::{Place, Signal};
 
 /// Columns of the grid given to calamine.

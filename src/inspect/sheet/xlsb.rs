@@ -11,7 +11,8 @@ use calamine::{Reader as _, SheetType, SheetVisible, Xlsb};
 use super::collect::{Collector, sheet_place};
 use super::part::Fault;
 use super::xlsx::{Package, report, value_of};
-use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, contained};
+use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts};
+use crate::inspect::contained;
 use crate::model::Signal;
 use crate::model::facts::CellValue;
 

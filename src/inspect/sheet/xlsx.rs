@@ -18,8 +18,9 @@ use zip::write::SimpleFileOptions;
 
 use super::collect::{Collector, cell_text, sheet_place};
 use super::part::{Fault, XmlPart, attr, push_reference, raw_attrs};
-use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, contained, formula, parse_a1};
+use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, formula, parse_a1};
 use crate::inspect::budget::Budget;
+use crate::inspect::contained;
 use crate::model::facts::CellValue;
 use crate::model::{Place, Signal};
 
