@@ -166,21 +166,6 @@ pub const REASONS: &[&str] = &[
 
 const OTHER: &str = "other";
 
-/// [`GazelleOutcome::as_str`].
-const GAZELLE_OUTCOMES: &[&str] = &[
-    "fetched",
-    "not_a_link",
-    "not_allowed",
-    "not_a_proof",
-    "not_recognised",
-    "shape_only",
-    "private",
-    "unknown",
-    "pending",
-    "unreachable",
-    "offline",
-];
-
 const VERDICTS: [Verdict; 4] = [Verdict::Accepted, Verdict::AcceptedWithWarnings, Verdict::Rejected, Verdict::Undetermined];
 
 const OK: &str = "ok";
@@ -430,7 +415,7 @@ impl Metrics {
 
     /// A link was followed, or not.
     pub fn link_followed(&self, outcome: &GazelleOutcome) {
-        self.0.links.get_or_create(&[("outcome", outcome.as_str())]).inc();
+        self.0.links.get_or_create(&[("outcome", outcome.label())]).inc();
     }
 
     // -------------------------------------------------------------------------------------------------- saturation
@@ -622,7 +607,7 @@ impl Inner {
         single(&self.facts_cache, "result", &["hit", "miss"]);
         single(&self.retries, "reason", REASONS);
         single(&self.parked, "reason", REASONS);
-        single(&self.links, "outcome", GAZELLE_OUTCOMES);
+        single(&self.links, "outcome", GazelleOutcome::LABELS);
         single(&self.findings, "code", &[OTHER]);
         for code in messages::all().keys() {
             drop(self.findings.get_or_create(&[("code", code.as_str())]));
