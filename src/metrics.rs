@@ -132,6 +132,8 @@ words! {
         Infected = "infected",
         /// Not scanned: an engine is missing, failed or refused. Never clean.
         NotScanned = "not_scanned",
+        /// Not scanned: larger or deeper than an engine looks, at every attempt. Never clean.
+        BeyondLimits = "beyond_limits",
     }
 }
 
