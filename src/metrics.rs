@@ -30,7 +30,7 @@ use crate::model::gazelle::GazelleOutcome;
 use crate::model::message::Lane;
 use crate::model::{Code, Verdict, messages};
 use crate::queue::observed::{Operation as QueueOperation, QueueObserver};
-use crate::queue::{Depth, Place, QueueError};
+use crate::queue::{self, Depth, Place, QueueError};
 use crate::store::StoreError;
 use crate::store::observed::{Operation as StoreOperation, StoreObserver};
 use crate::telemetry;
@@ -570,6 +570,11 @@ impl Inner {
         to.register("greffier_store_requests", "Requests to a store, by result", self.store_requests.clone());
         to.register("greffier_store_request_duration_seconds", "Duration of requests to a store", self.store_duration.clone());
         to.register("greffier_queue_requests", "Requests to the queue, by result", self.queue_requests.clone());
+        to.register(
+            "greffier_queue_events_expired",
+            "Events that nobody took, deleted from the embedded queue (queue.events_keep_days)",
+            queue::events_expired(),
+        );
         to.register("greffier_child_slots", "Inspection children: running, and allowed at once", self.child_slots.clone());
         to.register("greffier_spool_bytes", "Bytes in the spool", self.spool.clone());
         to.register(
