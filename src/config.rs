@@ -191,8 +191,11 @@ const PREFIX: &str = "GREFFIER_";
 
 /// Variables by which every program is told the same, and their keys here (OpenTelemetry, « Environment Variable
 /// Specification »: an empty value is as good as none). `OTEL_EXPORTER_OTLP_HEADERS` is read by the exporter alone: secrets.
-const STANDARD: [(&str, &str, &str); 2] =
-    [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry", "endpoint"), ("OTEL_SERVICE_NAME", "telemetry", "service_name")];
+const STANDARD: [(&str, &str, &str); 3] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry", "endpoint"),
+    ("OTEL_SERVICE_NAME", "telemetry", "service_name"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "telemetry", "extra_ca_file"),
+];
 
 impl Config {
     /// Reads the file (`explicit`, or the usual places) and the environment.
@@ -324,6 +327,8 @@ mod tests {
         let standard = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard"), ("OTEL_SERVICE_NAME", "42")];
         let config = load(file, &standard).unwrap().telemetry;
         assert_eq!((config.endpoint.as_str(), config.service_name.as_str()), ("http://standard", "42"));
+        let trusting = load(file, &[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/etc/ca.pem")]).unwrap().telemetry;
+        assert_eq!(trusting.extra_ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
         let ours = [standard[0], ("GREFFIER_TELEMETRY__ENDPOINT", "")];
         assert_eq!(load(file, &ours).unwrap().telemetry.endpoint, "", "how one program among others is left out");
         assert_eq!(load(file, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]).unwrap().telemetry.endpoint, "http://file");

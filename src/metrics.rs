@@ -30,7 +30,7 @@ use crate::model::gazelle::GazelleOutcome;
 use crate::model::message::Lane;
 use crate::model::{Code, Verdict, messages};
 use crate::queue::observed::{Operation as QueueOperation, QueueObserver};
-use crate::queue::{Depth, Place, QueueError};
+use crate::queue::{self, Depth, Place, QueueError};
 use crate::store::StoreError;
 use crate::store::observed::{Operation as StoreOperation, StoreObserver};
 use crate::telemetry;
@@ -132,6 +132,8 @@ words! {
         Infected = "infected",
         /// Not scanned: an engine is missing, failed or refused. Never clean.
         NotScanned = "not_scanned",
+        /// Not scanned: larger or deeper than an engine looks, at every attempt. Never clean.
+        BeyondLimits = "beyond_limits",
     }
 }
 
@@ -165,21 +167,6 @@ pub const REASONS: &[&str] = &[
 ];
 
 const OTHER: &str = "other";
-
-/// [`GazelleOutcome::as_str`].
-const GAZELLE_OUTCOMES: &[&str] = &[
-    "fetched",
-    "not_a_link",
-    "not_allowed",
-    "not_a_proof",
-    "not_recognised",
-    "shape_only",
-    "private",
-    "unknown",
-    "pending",
-    "unreachable",
-    "offline",
-];
 
 const VERDICTS: [Verdict; 4] = [Verdict::Accepted, Verdict::AcceptedWithWarnings, Verdict::Rejected, Verdict::Undetermined];
 
@@ -430,7 +417,7 @@ impl Metrics {
 
     /// A link was followed, or not.
     pub fn link_followed(&self, outcome: &GazelleOutcome) {
-        self.0.links.get_or_create(&[("outcome", outcome.as_str())]).inc();
+        self.0.links.get_or_create(&[("outcome", outcome.label())]).inc();
     }
 
     // -------------------------------------------------------------------------------------------------- saturation
@@ -583,6 +570,11 @@ impl Inner {
         to.register("greffier_store_requests", "Requests to a store, by result", self.store_requests.clone());
         to.register("greffier_store_request_duration_seconds", "Duration of requests to a store", self.store_duration.clone());
         to.register("greffier_queue_requests", "Requests to the queue, by result", self.queue_requests.clone());
+        to.register(
+            "greffier_queue_events_expired",
+            "Events that nobody took, deleted from the embedded queue (queue.events_keep_days)",
+            queue::events_expired(),
+        );
         to.register("greffier_child_slots", "Inspection children: running, and allowed at once", self.child_slots.clone());
         to.register("greffier_spool_bytes", "Bytes in the spool", self.spool.clone());
         to.register(
@@ -622,7 +614,7 @@ impl Inner {
         single(&self.facts_cache, "result", &["hit", "miss"]);
         single(&self.retries, "reason", REASONS);
         single(&self.parked, "reason", REASONS);
-        single(&self.links, "outcome", GAZELLE_OUTCOMES);
+        single(&self.links, "outcome", GazelleOutcome::LABELS);
         single(&self.findings, "code", &[OTHER]);
         for code in messages::all().keys() {
             drop(self.findings.get_or_create(&[("code", code.as_str())]));

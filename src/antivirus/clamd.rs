@@ -197,6 +197,12 @@ impl Engine {
         meaning(&self.sent(Bytes { size: bytes.len() as u64, read: &read }).await)
     }
 
+    /// Sends that many zeros past it, to try it; nothing is logged.
+    pub async fn scan_zeros(&self, size: u64) -> Scan {
+        let read = |_: u64, length: usize| std::future::ready(Ok(vec![0; length]));
+        meaning(&self.sent(Bytes { size, read: &read }).await)
+    }
+
     /// One `INSTREAM`.
     async fn stream<R, F>(&self, bytes: Bytes<'_, R>) -> Result<Sent, EngineError>
     where

@@ -4,6 +4,7 @@
 //! 1. **Only a whole and unmistakable `OK` is clean.** A timeout, a closed connection, an error, a cut reply, a file above
 //!    what the engine looks at, or a file that changed meanwhile is [`Scan::NotScanned`], with a reason from a short list, so
 //!    that the same trouble always reads the same.
+//!    A failure may pass and is tried again; a file beyond a limit is beyond it at every attempt, and that is a finding.
 //! 2. **Engines add up.** A file is infected where any engine says so, clean only where all of them do.
 //! 3. **Nothing of a file leaves but to the engines.** Logs hold sizes, engines and reasons, never content; what an engine
 //!    answers is untrusted and cut before it is shown.
@@ -35,7 +36,8 @@ use clamd::{Bytes, Engine};
 pub struct AntivirusConfig {
     /// `clamd` engines: `127.0.0.1:3310` or a path of a Unix socket. A file is clean where every engine says so.
     pub engines: Vec<String>,
-    /// Whether a file that was not scanned is undetermined. `false`: every report says that it was not scanned.
+    /// Whether every file must have been scanned: one that was not is undetermined, and one that is beyond the limits of the
+    /// engines is rejected. `false`: every report says that it was not scanned.
     pub required: bool,
     /// How long an engine may take to be reached, milliseconds.
     pub connect_timeout_ms: u64,
@@ -138,7 +140,7 @@ impl Why {
         Text::new(fr, en)
     }
 
-    /// Whether the same scan may succeed later, without anybody changing anything.
+    /// Whether the same scan may succeed later, without anybody changing anything; else the file is beyond a limit.
     pub fn is_transient(self) -> bool {
         !matches!(self, Self::TooLarge | Self::EngineLimit)
     }
@@ -165,7 +167,7 @@ impl Antivirus {
         Some(Self(Arc::new(Shared { config: config.clone(), engines })))
     }
 
-    /// Whether a file that was not scanned is undetermined.
+    /// Whether every file must have been scanned.
     pub fn required(&self) -> bool {
         self.0.config.required
     }
@@ -217,7 +219,14 @@ impl Antivirus {
             Scan::Infected { signature } => Some(Signal::new("antivirus-infected").arg("signature", signature.as_str())),
             Scan::NotScanned { why } => {
                 let words = why.words();
-                let signal = if self.required() { Signal::new("antivirus-not-scanned") } else { Signal::new("antivirus-skipped") };
+                let signal = match (self.required(), why.is_transient()) {
+                    (false, _) => Signal::new("antivirus-skipped"),
+                    (true, true) => Signal::new("antivirus-not-scanned"),
+                    // No attempt would end otherwise: it is said of the file, and the job is done.
+                    (true, false) => Signal::new("antivirus-beyond-limits"),
+                };
+                let limit = self.0.config.max_stream_bytes;
+                let signal = if *why == Why::TooLarge && limit > 0 { signal.arg("limit_bytes", limit) } else { signal };
                 Some(signal.arg("why_fr", words.fr).arg("why_en", words.en))
             }
         }
@@ -304,6 +313,35 @@ impl Antivirus {
         probes
     }
 
+    /// Whether every engine really looks at the largest file that is to be sent to it, tried with that many zeros: nothing
+    /// tells `MaxFileSize` and `MaxScanSize` but the alert that they are exceeded. Costs a scan of that size; nothing is
+    /// tried where the largest is not known (`max_stream_bytes` 0).
+    pub async fn probe_largest(&self, max_file_bytes: u64) -> Vec<Probe> {
+        let size = self.0.config.max_stream_bytes.min(max_file_bytes);
+        if size == 0 {
+            return Vec::new();
+        }
+        let tried = join_all(self.0.engines.iter().map(async |engine| {
+            let name = format!("antivirus {} largest file", engine.name());
+            let settings = "antivirus.max_stream_bytes, or raise StreamMaxLength, MaxFileSize and MaxScanSize of its clamd.conf";
+            match engine.scan_zeros(size).await {
+                Scan::Clean => Some(Probe::passed(name, format!("looks at {size} bytes, or does not say otherwise (see limits)"))),
+                Scan::Infected { signature } => Some(Probe::failed(name, format!("takes zeros for {signature}"))),
+                Scan::NotScanned { why: Why::TooLarge | Why::EngineLimit } => {
+                    Some(Probe::failed(name, format!("does not look at {size} bytes, which it would be sent: lower {settings}")))
+                }
+                // That it does not answer is said already.
+                Scan::NotScanned { why: Why::Unreachable } => None,
+                Scan::NotScanned { why: Why::TimedOut } => Some(Probe::failed(
+                    name,
+                    format!("{size} bytes take it longer than antivirus.scan_timeout_ms: raise that, or lower {settings}"),
+                )),
+                Scan::NotScanned { why } => Some(Probe::failed(name, why.words().en)),
+            }
+        }));
+        tried.await.into_iter().flatten().collect()
+    }
+
     /// Our own limits against each other.
     fn compared(&self, max_file_bytes: u64) -> Probe {
         let (limit, name) = (self.0.config.max_stream_bytes, "antivirus sizes");
@@ -318,7 +356,10 @@ impl Antivirus {
              scanned"
         );
         if self.required() {
-            return Probe::failed(name, format!("{detail}, thus undetermined: raise the one (and clamd.conf) or lower the other"));
+            return Probe::failed(
+                name,
+                format!("{detail}, thus rejected (antivirus-beyond-limits): raise the one (and clamd.conf) or lower the other"),
+            );
         }
         Probe::passed(name, detail)
     }
@@ -326,15 +367,18 @@ impl Antivirus {
 
 /// What several engines say together.
 fn together(scans: Vec<Scan>) -> Scan {
-    let mut missed = None;
+    let mut missed: Option<Why> = None;
     for scan in scans {
         match scan {
             Scan::Infected { .. } => return scan,
-            Scan::NotScanned { .. } => missed = missed.or(Some(scan)),
+            // What may pass comes first: the next attempt may find the file infected, where a limit ends the matter.
+            Scan::NotScanned { why } => {
+                missed = Some(missed.filter(|before| before.is_transient() || !why.is_transient()).unwrap_or(why));
+            }
             Scan::Clean => {}
         }
     }
-    missed.unwrap_or(Scan::Clean)
+    missed.map_or(Scan::Clean, |why| Scan::NotScanned { why })
 }
 
 /// An engine's version and how old its signatures are. Old ones are warned of; they do not keep work from starting, since
@@ -369,6 +413,24 @@ mod tests {
         assert_eq!(together(vec![Scan::Clean, missed(Why::Closed)]), missed(Why::Closed));
         assert_eq!(together(vec![missed(Why::Closed), infected(), Scan::Clean]), infected());
         assert_eq!(together(vec![missed(Why::TimedOut), missed(Why::Closed)]), missed(Why::TimedOut));
+        for both in [[Why::TooLarge, Why::Closed], [Why::Closed, Why::TooLarge]] {
+            assert_eq!(together(both.map(missed).to_vec()), missed(Why::Closed), "{both:?}");
+        }
+        assert_eq!(together(vec![missed(Why::EngineLimit), Scan::Clean, missed(Why::TooLarge)]), missed(Why::EngineLimit));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_a_failure_where_the_scan_is_required() {
+        let code = |required, why| {
+            let config = AntivirusConfig { engines: vec!["127.0.0.1:1".into()], required, ..AntivirusConfig::default() };
+            Antivirus::new(&config).unwrap().signal(&missed(why)).unwrap().code.as_str().to_owned()
+        };
+        for why in [Why::Unreachable, Why::TimedOut, Why::Closed, Why::Failed, Why::Unreadable] {
+            assert_eq!((code(true, why), code(false, why)), ("antivirus-not-scanned".into(), "antivirus-skipped".into()), "{why:?}");
+        }
+        for why in [Why::TooLarge, Why::EngineLimit] {
+            assert_eq!((code(true, why), code(false, why)), ("antivirus-beyond-limits".into(), "antivirus-skipped".into()), "{why:?}");
+        }
     }
 
     #[test]

@@ -134,7 +134,8 @@ pub(super) fn place(report: &mut Report, root: &str, policy: Withhold) {
 
 fn withheld(item: &ItemReport, policy: Withhold) -> Option<Withheld> {
     let error = |category| item.findings.iter().any(|f| f.category == category && f.severity == Severity::Error);
-    if error(Category::Antivirus) {
+    // Not the category: of a file that could not be scanned, nothing is known that would keep it from whoever looks into why.
+    if item.findings.iter().any(|f| f.code.as_str() == "antivirus-infected" && f.severity == Severity::Error) {
         return Some(Withheld::Antivirus);
     }
     if error(Category::Bomb) {

@@ -81,7 +81,7 @@ impl Links {
                 None => {
                     let span = item_span("gazelle", position);
                     let facts = span.run(self.client.fetch_or_replay(&url, self.pins.as_ref())).await;
-                    span.set(KeyValue::new("greffier.gazelle.outcome", facts.outcome.as_str()));
+                    span.set(KeyValue::new("greffier.gazelle.outcome", facts.outcome.label()));
                     facts
                 }
             };

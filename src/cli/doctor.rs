@@ -12,8 +12,9 @@ use crate::config::Config;
 use crate::model::Lang;
 use crate::model::probe::Probe;
 use crate::model::text::{chain, display_safe};
-use crate::ops::machine;
+use crate::ops::{login_probes, machine};
 use crate::sandbox::{Drill, Sandbox};
+use crate::telemetry;
 
 /// Options of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -35,10 +36,16 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
     let mut probes = sandbox(config).await?;
     probes.extend(machine::probes(config, now).await);
     match Antivirus::new(&config.antivirus) {
-        Some(antivirus) => probes.extend(antivirus.probe(config.worker.max_file_bytes, now).await),
+        Some(antivirus) => {
+            probes.extend(antivirus.probe(config.worker.max_file_bytes, now).await);
+            probes.extend(antivirus.probe_largest(config.worker.max_file_bytes).await);
+        }
         None => probes.push(Probe::passed("antivirus", "none is configured (antivirus.engines): reports say that nothing was scanned")),
     }
     probes.extend(renderers(config));
+    // What neither a check nor a worker waits for, each bounded by the time that its own client gives it.
+    let (login, collector) = tokio::join!(login_probes(&config.http.oidc), telemetry::probe(&config.telemetry));
+    probes.extend(login.into_iter().chain(collector));
     if args.worker {
         probes.extend(machine::worker_probes(config, now).await);
         match Edges::open(config).await {

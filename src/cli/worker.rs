@@ -67,7 +67,7 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
     let mut conditions = vec![Condition::Queue, Condition::Staging, Condition::Vault];
     let antivirus = config.antivirus.required && !config.antivirus.engines.is_empty();
     conditions.extend(antivirus.then_some(Condition::Antivirus));
-    let provider = console && checked.is_some_and(|checked| checked.oidc.is_some());
+    let provider = console && checked.as_ref().is_some_and(|checked| checked.oidc.is_some());
     conditions.extend(provider.then_some(Condition::Login));
     let health = Health::new(&conditions);
     let queue: Arc<dyn Queue> = Arc::new(ObservedQueue::new(Arc::clone(&edges.queue), metrics.queue_observer()));
@@ -104,7 +104,8 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
     };
     let http = HttpConfig { console, ..config.http.clone() };
     let mut answering = None;
-    if let Some(server) = Server::bind(&http, parts).await? {
+    if let Some(checked) = checked {
+        let server = Server::bind(&http, checked, parts).await?;
         let address = server.address();
         if console {
             let scheme = if config.http.certificate_file.is_some() { "https" } else { "http" };

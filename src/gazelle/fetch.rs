@@ -721,19 +721,10 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The outcome in a word, for logs, metrics and drift.
+/// The outcome in a word, for logs and drift: of a server that could not be asked, why.
 pub(crate) fn outcome_word(outcome: &GazelleOutcome) -> &'static str {
     match outcome {
-        GazelleOutcome::Fetched { .. } => "fetched",
-        GazelleOutcome::NotALink { .. } => "not-a-link",
-        GazelleOutcome::NotAllowed { .. } => "not-allowed",
-        GazelleOutcome::NotAProof => "not-a-proof",
-        GazelleOutcome::NotRecognised { .. } => "not-recognised",
-        GazelleOutcome::ShapeOnly => "shape-only",
-        GazelleOutcome::Private { .. } => "private",
-        GazelleOutcome::Unknown => "unknown",
-        GazelleOutcome::Pending { .. } => "pending",
         GazelleOutcome::Unreachable { reason, .. } => reason.as_str(),
-        GazelleOutcome::Offline => "offline",
+        other => other.word(),
     }
 }

@@ -243,23 +243,39 @@ pub enum GazelleOutcome {
     Offline,
 }
 
-impl GazelleOutcome {
-    /// The word used in metrics and traces.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Fetched { .. } => "fetched",
-            Self::NotALink { .. } => "not_a_link",
-            Self::NotAllowed { .. } => "not_allowed",
-            Self::NotAProof => "not_a_proof",
-            Self::NotRecognised { .. } => "not_recognised",
-            Self::ShapeOnly => "shape_only",
-            Self::Private { .. } => "private",
-            Self::Unknown => "unknown",
-            Self::Pending { .. } => "pending",
-            Self::Unreachable { .. } => "unreachable",
-            Self::Offline => "offline",
+/// One table: a word's parts, which logs and drift join by `-`, as JSON does, and labels by `_`, as Prometheus and OpenTelemetry
+/// do.
+macro_rules! outcome_words {
+    ($($shape:pat => $first:literal $(- $more:literal)*;)*) => {
+        impl GazelleOutcome {
+            /// Every label.
+            pub const LABELS: &[&str] = &[$(concat!($first $(, "_", $more)*)),*];
+
+            /// The word used in metrics and traces.
+            pub const fn label(&self) -> &'static str {
+                match self { $($shape => concat!($first $(, "_", $more)*)),* }
+            }
+
+            /// The word used in logs and drift.
+            pub const fn word(&self) -> &'static str {
+                match self { $($shape => concat!($first $(, "-", $more)*)),* }
+            }
         }
-    }
+    };
+}
+
+outcome_words! {
+    Self::Fetched { .. } => "fetched";
+    Self::NotALink { .. } => "not" - "a" - "link";
+    Self::NotAllowed { .. } => "not" - "allowed";
+    Self::NotAProof => "not" - "a" - "proof";
+    Self::NotRecognised { .. } => "not" - "recognised";
+    Self::ShapeOnly => "shape" - "only";
+    Self::Private { .. } => "private";
+    Self::Unknown => "unknown";
+    Self::Pending { .. } => "pending";
+    Self::Unreachable { .. } => "unreachable";
+    Self::Offline => "offline";
 }
 
 /// Why an address must not be asked.
@@ -890,5 +906,22 @@ impl GazelleReport {
             queue.extend(sub.sub_reports.iter().rev());
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_has_one_word_which_labels_write_their_way() {
+        let schema = serde_json::to_value(schemars::schema_for!(GazelleOutcome)).unwrap();
+        let kinds: Vec<_> = schema["oneOf"].as_array().unwrap().iter().map(|one| one["properties"]["kind"]["const"].clone()).collect();
+        let words: Vec<_> = GazelleOutcome::LABELS.iter().map(|label| label.replace('_', "-")).collect();
+        assert_eq!(kinds, words);
+        for outcome in [GazelleOutcome::NotALink { why: "empty".into() }, GazelleOutcome::ShapeOnly, GazelleOutcome::Offline] {
+            assert_eq!(serde_json::to_value(&outcome).unwrap()["kind"], outcome.word());
+            assert_eq!(outcome.label(), outcome.word().replace('-', "_"));
+        }
     }
 }

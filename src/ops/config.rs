@@ -242,7 +242,7 @@ pub(super) fn is_private(url: &Url) -> bool {
 
 impl OidcConfig {
     /// Reads the secret; `None` where there is no provider.
-    fn resolve(&self) -> Result<Option<CheckedOidc>, HttpError> {
+    pub(super) fn resolve(&self) -> Result<Option<CheckedOidc>, HttpError> {
         let refuse = |why: &str| Err(HttpError::Oidc(why.into()));
         if self.issuer.is_empty() {
             // Somebody believes that this login is on.

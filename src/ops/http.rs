@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::board::Board;
-use super::config::{HttpConfig, HttpError};
+use super::config::{Checked, HttpConfig, HttpError};
 use super::console;
 use super::deposit::Intake;
 use super::guard::{Guard, Visitor, guard};
@@ -67,13 +67,13 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Checks the configuration and listens; `None` where nothing is to be served.
+    /// Listens. `checked` is what [`HttpConfig::resolve`] made of `config`: once, since secrets may come from what gives them
+    /// once only (a pipe).
     ///
     /// # Errors
-    /// [`HttpError`]: the address is taken, or what is served would be open to everybody.
-    pub async fn bind(config: &HttpConfig, parts: Parts) -> Result<Option<Self>, HttpError> {
+    /// [`HttpError`]: the address is taken, or a file cannot be used.
+    pub async fn bind(config: &HttpConfig, checked: Checked, parts: Parts) -> Result<Self, HttpError> {
         use axum::serve::Listener as _;
-        let Some(checked) = config.resolve()? else { return Ok(None) };
         let door = Door::open(&checked, config.max_connections, config.behind_tls || config.trust_forwarded_for).await?;
         let address = door.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
         let (stopping, stopped) = watch::channel(false);
@@ -96,7 +96,7 @@ impl Server {
             router = router.merge(console::router(parts, rules.clone(), stopped));
         }
         let router = router.layer(middleware::from_fn_with_state(rules, guard));
-        Ok(Some(Self { door, router, address, stopping, provider: followed }))
+        Ok(Self { door, router, address, stopping, provider: followed })
     }
 
     /// Where it listens.

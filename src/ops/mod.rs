@@ -21,6 +21,8 @@ mod listen;
 pub mod machine;
 mod oidc;
 
+pub use oidc::probe as login_probes;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 

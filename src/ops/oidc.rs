@@ -14,20 +14,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreIdToken, CoreJwsSigningAlgorithm as Algorithm};
+use openidconnect::core::{
+    CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreIdToken, CoreJsonWebKey, CoreJsonWebKeySet, CoreJsonWebKeyType,
+    CoreJwsSigningAlgorithm as Algorithm,
+};
 use openidconnect::{
     AsyncHttpClient, AuthType, AuthorizationCode, ClaimsVerificationError as Claims, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IssuerUrl, LogoutRequest, Nonce, PkceCodeChallenge, PkceCodeVerifier,
-    PostLogoutRedirectUrl, ProviderMetadataWithLogout, RedirectUrl, RequestTokenError, Scope, SignatureVerificationError as Signature,
-    TokenResponse as _,
+    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IssuerUrl, JsonWebKey as _, JsonWebKeyUse, LogoutRequest, Nonce,
+    PkceCodeChallenge, PkceCodeVerifier, PostLogoutRedirectUrl, ProviderMetadataWithLogout, RedirectUrl, RequestTokenError, Scope,
+    SignatureVerificationError as Signature, TokenResponse as _,
 };
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
-use super::config::{CheckedOidc, HttpError, is_private};
+use super::config::{CheckedOidc, HttpError, OidcConfig, is_private};
 use super::health::{Condition, Health};
 use super::{make_room, secret};
+use crate::model::probe::Probe;
 use crate::model::text::{chain, display_safe};
 
 /// How long somebody may take to log in at the provider.
@@ -250,6 +255,22 @@ impl Provider {
         found.ok_or_else(|| LoginError::Provider("the provider has not been found yet".into()))
     }
 
+    /// Reads a JSON document of the provider. What is said of a failure names no address: the path or query of one may be a
+    /// secret that somebody put there.
+    async fn read<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
+        let request = axum::http::Request::builder().uri(address).header("accept", "application/json").body(Vec::new());
+        let answer = match self.http.send(request.map_err(|e| e.to_string())?).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Http(e)) => return Err(display_safe(&chain(&e.without_url()), 300)),
+            Err(e @ Unanswered::TooLarge) => return Err(e.to_string()),
+            Err(Unanswered::Open(_)) => return Err("not asked, since it is not https".into()),
+        };
+        if !answer.status().is_success() {
+            return Err(format!("HTTP {}", answer.status().as_u16()));
+        }
+        serde_json::from_slice(answer.body()).map_err(|e| format!("its answer cannot be read ({})", display_safe(&e.to_string(), 200)))
+    }
+
     /// Reads what the provider publishes: where it is asked, and its keys.
     async fn discover(&self) -> Result<Arc<Found>, LoginError> {
         let config = &self.settings.config;
@@ -400,6 +421,131 @@ impl Provider {
             None => request,
         };
         Some(request.http_get_url())
+    }
+}
+
+/// What of a discovery document is held against what a login needs (OpenID Connect Discovery 1.0 §3, RFC 8414 §2). As loose
+/// as it can be: what is missing or odd is said, not refused as unreadable.
+#[derive(Deserialize)]
+struct Published {
+    issuer: String,
+    authorization_endpoint: Option<String>,
+    token_endpoint: Option<String>,
+    jwks_uri: Option<String>,
+    end_session_endpoint: Option<String>,
+    id_token_signing_alg_values_supported: Option<Vec<String>>,
+    code_challenge_methods_supported: Option<Vec<String>>,
+}
+
+/// Whether the provider of `[http.oidc]` is as a login needs it, line by line; nothing where there is none. Our secret is read
+/// and sent nowhere; the provider is waited for as long as at a login.
+pub async fn probe(config: &OidcConfig) -> Vec<Probe> {
+    let settings = "OpenID settings";
+    let provider = match config.resolve().and_then(|checked| checked.map(Provider::new).transpose()) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(provider)) => provider,
+        Err(e) => return vec![Probe::failed(settings, e.to_string())],
+    };
+    let mut probes = vec![Probe::passed(settings, "complete")];
+    let name = "OpenID provider";
+    // Letter for letter the address that a login asks (`IssuerUrl::join`).
+    let between = if config.issuer.ends_with('/') { "" } else { "/" };
+    let published: Published = match provider.read(&format!("{}{between}.well-known/openid-configuration", config.issuer)).await {
+        Ok(published) => published,
+        Err(why) => {
+            let advice = "correct http.oidc.issuer, start the provider, or name its authority in http.oidc.extra_ca_file";
+            probes.push(unfit(name, &why, advice));
+            return probes;
+        }
+    };
+    probes.push(if published.issuer == config.issuer {
+        Probe::passed(name, "found, under the name of http.oidc.issuer")
+    } else {
+        let why = format!("it calls itself {}", display_safe(&published.issuer, 200));
+        unfit(name, &why, "http.oidc.issuer must be the same, letter for letter")
+    });
+    probes.push(endpoints(&published));
+    probes.push(challenge(published.code_challenge_methods_supported.as_deref()));
+    probes.push(algorithms(published.id_token_signing_alg_values_supported.as_deref()));
+    if let Some(address) = &published.jwks_uri {
+        probes.push(keys(provider.read(address).await));
+    }
+    probes
+}
+
+fn unfit(name: &str, why: &str, advice: &str) -> Probe {
+    Probe::failed(name, format!("LOGIN-PROVIDER: {why}: {advice}"))
+}
+
+fn endpoints(published: &Published) -> Probe {
+    let name = "OpenID endpoints";
+    let needed = [
+        ("authorization_endpoint", &published.authorization_endpoint),
+        ("token_endpoint", &published.token_endpoint),
+        ("jwks_uri", &published.jwks_uri),
+    ];
+    let missing: Vec<_> = needed.iter().filter(|(_, address)| address.is_none()).map(|(key, _)| *key).collect();
+    if !missing.is_empty() {
+        return unfit(name, &format!("{} not published", missing.join(", ")), "use a provider that offers the code flow");
+    }
+    let given = needed.into_iter().chain([("end_session_endpoint", &published.end_session_endpoint)]);
+    let open: Vec<_> = given
+        .filter_map(|(key, address)| Some((key, address.as_deref()?)))
+        .filter(|(_, address)| !Url::parse(address).is_ok_and(|url| is_private(&url)))
+        .map(|(key, _)| key)
+        .collect();
+    if open.is_empty() {
+        return Probe::passed(name, "all over https, or on this machine");
+    }
+    unfit(name, &format!("{} not https", open.join(", ")), "set the provider's own address (behind a proxy, its public one)")
+}
+
+/// PKCE with S256 (RFC 7636 §4.2), which every login of ours asks for.
+fn challenge(methods: Option<&[String]>) -> Probe {
+    let name = "OpenID PKCE";
+    match methods {
+        // Providers that take S256 are known not to say so (Entra ID): silence is not held against them.
+        None => Probe::passed(name, "the provider does not say whether it takes S256 (code_challenge_methods_supported)"),
+        Some(methods) if methods.iter().any(|method| method == "S256") => Probe::passed(name, "S256 is offered"),
+        Some(_) => unfit(name, "S256 is not offered", "switch PKCE with S256 on for this client"),
+    }
+}
+
+fn algorithms(offered: Option<&[String]>) -> Probe {
+    let name = "OpenID algorithms";
+    let ours = |word: &&String| serde_json::from_value::<Algorithm>((*word).clone().into()).is_ok_and(|a| ALGORITHMS.contains(&a));
+    let offered = offered.unwrap_or_default();
+    let taken: Vec<_> = offered.iter().filter(ours).map(String::as_str).collect();
+    if taken.is_empty() {
+        let said = display_safe(&offered.join(", "), 200);
+        return unfit(
+            name,
+            &format!("ID tokens are signed with [{said}], none of which is taken"),
+            "have them signed with RS256, PS256, ES256 or EdDSA",
+        );
+    }
+    Probe::passed(name, format!("ID tokens may be signed with {}", taken.join(", ")))
+}
+
+/// Keys that are published, and may have signed an ID token.
+fn keys(read: Result<CoreJsonWebKeySet, String>) -> Probe {
+    let name = "OpenID keys";
+    let advice = "look at what jwks_uri of the provider answers";
+    match read {
+        Err(why) => unfit(name, &why, advice),
+        Ok(set) => {
+            let signs = |key: &&CoreJsonWebKey| {
+                let public = matches!(
+                    key.key_type(),
+                    CoreJsonWebKeyType::RSA | CoreJsonWebKeyType::EllipticCurve | CoreJsonWebKeyType::OctetKeyPair
+                );
+                public && key.key_use().is_none_or(JsonWebKeyUse::allows_signature)
+            };
+            match set.keys().iter().filter(signs).count() {
+                0 => unfit(name, "no public key that signs", advice),
+                n => Probe::passed(name, format!("{n} that may sign")),
+            }
+        }
     }
 }
 

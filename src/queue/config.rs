@@ -15,6 +15,9 @@ pub struct QueueConfig {
     pub path: PathBuf,
     /// Embedded: how long a job stays in the hands of a worker that says nothing, seconds.
     pub lease_seconds: u64,
+    /// Embedded: how long events that nobody took are kept, days; older ones are deleted within an hour, counted
+    /// (`greffier_queue_events_expired_total`) and logged. 0 = for ever. With a broker, a policy does that (deploy/rabbitmq).
+    pub events_keep_days: u32,
     /// AMQP: brokers of one cluster, tried in turn (`amqps://user:password@host:5671/vhost`). Secrets: better in the
     /// environment, `GREFFIER_QUEUE__URLS='["amqps://…"]'`.
     pub urls: Vec<String>,
@@ -57,6 +60,7 @@ impl Default for QueueConfig {
             kind: QueueKind::Embedded,
             path: "greffier-data/queue.sqlite".into(),
             lease_seconds: 60,
+            events_keep_days: 0,
             urls: Vec::new(),
             prefix: "greffier".into(),
             ca_file: None,
@@ -91,6 +95,11 @@ impl QueueConfig {
     pub fn check(&self) -> Result<(), String> {
         if self.kind == QueueKind::Amqp && self.urls.is_empty() {
             return Err("queue.urls names no broker".into());
+        }
+        if self.kind == QueueKind::Amqp && self.events_keep_days > 0 {
+            return Err(
+                "queue.events_keep_days is of the embedded queue: a broker keeps events as its policy says (deploy/rabbitmq)".into()
+            );
         }
         if self.retry_delays_seconds.is_empty() || !self.retry_delays_seconds.is_sorted() || self.retry_delays_seconds.contains(&0) {
             return Err("queue.retry_delays_seconds must grow, from at least 1".into());

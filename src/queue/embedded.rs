@@ -13,7 +13,8 @@
 //!    together, as one sender.
 //! 5. **The runtime is never blocked**: one thread owns the connection and does one thing after the other.
 //!
-//! Events stay until they are purged, as in a broker's queue that nobody consumes.
+//! Events stay until they are purged, as in a broker's queue that nobody consumes, or until they are as old as
+//! `queue.events_keep_days` says.
 
 mod schema;
 
@@ -41,7 +42,11 @@ const POLL: Duration = Duration::from_millis(200);
 /// How long a statement waits for another process to finish writing.
 const BUSY: Duration = Duration::from_secs(5);
 /// Reply boxes that nobody has looked into for so long belong to processes that died, milliseconds.
-const STALE_MAILBOX_MS: i64 = 24 * 3600 * 1000;
+const STALE_MAILBOX_MS: i64 = DAY_MS;
+/// A day, milliseconds.
+const DAY_MS: i64 = 24 * 3600 * 1000;
+/// Old events that are deleted in one transaction.
+const EXPIRED_AT_ONCE: usize = 500;
 /// Columns of an envelope, in the order of [`bind`] and [`envelope`].
 const ENVELOPE: &str = "id, kind, source, subject, time, content_type, correlation_id, reply_to, traceparent, candidature, body";
 
@@ -59,6 +64,8 @@ struct Shared {
     work: mpsc::Sender<Work>,
     lease: Duration,
     delays: Vec<Duration>,
+    /// Days; 0: for ever.
+    events_keep_days: u32,
     health: watch::Sender<Health>,
     closed: watch::Sender<bool>,
     /// Something became ready in this process.
@@ -100,6 +107,7 @@ impl EmbeddedQueue {
             work,
             lease: Duration::from_secs(config.lease_seconds),
             delays: config.retry_delays_seconds.iter().map(|s| Duration::from_secs(*s)).collect(),
+            events_keep_days: config.events_keep_days,
             health: watch::Sender::new(Health::Up),
             closed: watch::Sender::new(false),
             wake: Notify::new(),
@@ -204,8 +212,32 @@ async fn renew(shared: Weak<Shared>, mut closed: watch::Receiver<bool>) {
             if let Err(e) = shared.write("sweep", schema::sweep).await {
                 tracing::debug!(error = %e, "cannot sweep old reply boxes");
             }
+            if let Err(e) = expire_events(&shared).await {
+                tracing::warn!(error = %e, "old events cannot be deleted; trying again in an hour");
+            }
         }
     }
+}
+
+/// Deletes events that nobody took in `queue.events_keep_days`; by parts, so that jobs do not wait for it.
+async fn expire_events(shared: &Shared) -> Result<(), QueueError> {
+    if shared.events_keep_days == 0 {
+        return Ok(());
+    }
+    let before = now_ms().saturating_sub(i64::from(shared.events_keep_days) * DAY_MS);
+    let mut expired = 0;
+    loop {
+        let part = shared.write("delete old events", move |t| schema::expire_events(t, before, EXPIRED_AT_ONCE)).await?;
+        super::EVENTS_EXPIRED.inc_by(part as u64);
+        expired += part;
+        if part < EXPIRED_AT_ONCE || shared.is_closed() {
+            break;
+        }
+    }
+    if expired > 0 {
+        tracing::info!(events = expired, queue.events_keep_days = shared.events_keep_days, "events that nobody took were deleted");
+    }
+    Ok(())
 }
 
 /// A leased job. Dropped unsettled, the job goes back at once: whoever had it panicked, or never saw it.

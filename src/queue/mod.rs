@@ -17,11 +17,12 @@ pub mod embedded;
 pub mod observed;
 pub mod traced;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -42,6 +43,13 @@ pub async fn open(config: &config::QueueConfig) -> Result<Arc<dyn Queue>, QueueE
         config::QueueKind::Embedded => Arc::new(embedded::EmbeddedQueue::open(config).await?),
         config::QueueKind::Amqp => Arc::new(amqp::AmqpQueue::open(config)?),
     })
+}
+
+static EVENTS_EXPIRED: LazyLock<Counter> = LazyLock::new(Counter::default);
+
+/// What counts events that nobody took and that this process deleted ([`config::QueueConfig::events_keep_days`]).
+pub fn events_expired() -> Counter {
+    EVENTS_EXPIRED.clone()
 }
 
 /// Jobs in, events out.

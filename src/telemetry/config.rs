@@ -1,5 +1,7 @@
 //! Configuration of traces.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -18,11 +20,13 @@ pub struct TelemetryConfig {
     pub sample_ratio: f64,
     /// Spans that wait for the collector at most; those beyond are dropped and counted.
     pub max_queued_spans: u32,
+    /// PEM file of certificate authorities trusted besides those of the system; also `OTEL_EXPORTER_OTLP_CERTIFICATE`.
+    pub extra_ca_file: Option<PathBuf>,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { endpoint: String::new(), service_name: "greffier".into(), sample_ratio: 1.0, max_queued_spans: 8_192 }
+        Self { endpoint: String::new(), service_name: "greffier".into(), sample_ratio: 1.0, max_queued_spans: 8_192, extra_ca_file: None }
     }
 }
 

@@ -17,6 +17,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::TelemetryConfig;
 use super::{DROPPED, TRACER};
+use crate::model::probe::Probe;
+use crate::model::text::{chain, display_safe};
 
 /// Most spans in one request (OpenTelemetry SDK, « Batching processor », `maxExportBatchSize`).
 const BATCH: usize = 512;
@@ -50,15 +52,7 @@ pub fn start(config: &TelemetryConfig) -> Result<Option<Telemetry>, TelemetryErr
     if config.endpoint.is_empty() {
         return Ok(None);
     }
-    crate::tls::install_tls_provider();
-    let client = reqwest::Client::builder().timeout(REQUEST).redirect(reqwest::redirect::Policy::none()).build();
-    let mut exporter = SpanExporter::builder()
-        .with_http()
-        .with_http_client(client.map_err(TelemetryError::Client)?)
-        .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
-        .with_protocol(Protocol::HttpBinary)
-        .with_timeout(REQUEST)
-        .build()?;
+    let mut exporter = exporter(config)?;
     let resource = Resource::builder()
         .with_service_name(config.service_name.clone())
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -74,6 +68,48 @@ pub fn start(config: &TelemetryConfig) -> Result<Option<Telemetry>, TelemetryErr
     // Called once: what a second call would bring is refused, and dropped.
     let _ = TRACER.set(provider.tracer("greffier"));
     Ok(Some(Telemetry { sender }))
+}
+
+/// What sends spans to the collector; it is not asked anything yet.
+fn exporter(config: &TelemetryConfig) -> Result<SpanExporter, TelemetryError> {
+    crate::tls::install_tls_provider();
+    let mut builder = reqwest::Client::builder().timeout(REQUEST).redirect(reqwest::redirect::Policy::none());
+    if let Some(file) = &config.extra_ca_file {
+        let wrong = |why| TelemetryError::Setting(format!("telemetry.extra_ca_file: {why}"));
+        builder = builder.tls_certs_merge(crate::tls::authorities(file).map_err(wrong)?);
+    }
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(builder.build().map_err(TelemetryError::Client)?)
+        .with_endpoint(format!("{}/v1/traces", config.endpoint.trim_end_matches('/')))
+        .with_protocol(Protocol::HttpBinary)
+        .with_timeout(REQUEST)
+        .build()?;
+    Ok(exporter)
+}
+
+/// Whether the collector takes what it would be told, tried with an export of nothing; `None` where nothing is traced. Neither
+/// address nor headers are in what is said of it.
+pub async fn probe(config: &TelemetryConfig) -> Option<Probe> {
+    let name = "collector of traces";
+    let failed = |e: TelemetryError| Some(Probe::failed(name, chain(&e)));
+    if let Err(why) = config.check() {
+        return failed(TelemetryError::Setting(why));
+    }
+    if config.endpoint.is_empty() {
+        return None;
+    }
+    let exporter = match exporter(config) {
+        Ok(exporter) => exporter,
+        Err(e) => return failed(e),
+    };
+    let why = match timeout(REQUEST, exporter.export(Vec::new())).await {
+        Ok(Ok(())) => return Some(Probe::passed(name, "takes an empty export")),
+        Ok(Err(e)) => e.to_string(),
+        Err(_) => format!("no answer in {} s", REQUEST.as_secs()),
+    };
+    let advice = "start it, or correct telemetry.endpoint, telemetry.extra_ca_file or OTEL_EXPORTER_OTLP_HEADERS";
+    Some(Probe::failed(name, format!("TELEMETRY-UNREACHABLE: {}: {advice}; no job waits for it", display_safe(&why, 300))))
 }
 
 /// What goes through the queue.

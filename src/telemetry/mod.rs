@@ -28,7 +28,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracer;
 use prometheus_client::metrics::counter::Counter;
 
-pub use export::{Telemetry, TelemetryError, start};
+pub use export::{Telemetry, TelemetryError, probe, start};
 pub use opentelemetry::KeyValue;
 pub use opentelemetry::trace::SpanKind;
 

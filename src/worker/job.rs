@@ -721,7 +721,8 @@ impl Progress for Telling<'_> {
             None => {}
             Some(Scan::Clean) => self.metrics.scanned(ScanResult::Clean),
             Some(Scan::Infected { .. }) => self.metrics.scanned(ScanResult::Infected),
-            Some(Scan::NotScanned { .. }) => self.metrics.scanned(ScanResult::NotScanned),
+            Some(Scan::NotScanned { why }) if why.is_transient() => self.metrics.scanned(ScanResult::NotScanned),
+            Some(Scan::NotScanned { .. }) => self.metrics.scanned(ScanResult::BeyondLimits),
         }
         let Some(judged) = self.preview.item(item, looked) else { return };
         let told = ItemChecked {

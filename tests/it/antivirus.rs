@@ -73,7 +73,7 @@ fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-fn zipped(name: &str, bytes: &[u8]) -> Vec<u8> {
+pub fn zipped(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
     archive.write_all(bytes).unwrap();
@@ -221,6 +221,58 @@ fn a_file_that_was_not_scanned_is_undetermined_where_the_scan_is_required() {
     let (exit, reports) = inspect(&[&engine()], true, &[&file], &[]);
     assert_eq!(exit, Some(0));
     assert!(!codes(&reports[0]).iter().any(|c| c.starts_with("antivirus")), "{:?}", codes(&reports[0]));
+}
+
+#[test]
+fn a_file_beyond_the_limits_is_a_finding_where_the_scan_is_required() {
+    let dir = tempfile::tempdir().unwrap();
+    // Larger than the engine takes, and small with much in it: it is the engine that says so.
+    let (text, archive) = (dir.path().join("long.txt"), dir.path().join("export.zip"));
+    let long = "Compte rendu de la séance du mardi : rien à signaler.\n".repeat(40_000);
+    std::fs::write(&text, &long).unwrap();
+    std::fs::write(&archive, zipped("a.csv", &b"a;b\n".repeat(600_000))).unwrap();
+    let small = service("GREFFIER_TEST_CLAMD_SMALL");
+    for (file, limit) in [(&text, "1048576"), (&text, "0"), (&archive, "0")] {
+        let settings = |required: &str| {
+            let mut command = command();
+            command.env("GREFFIER_ANTIVIRUS__ENGINES", format!("[\"{small}\"]")).env("GREFFIER_ANTIVIRUS__REQUIRED", required);
+            let output = command.env("GREFFIER_ANTIVIRUS__MAX_STREAM_BYTES", limit).args(["inspect", "--json"]).arg(file).output().unwrap();
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+            (output.status.code(), report)
+        };
+        let (exit, report) = settings("true");
+        assert_eq!((exit, &report["verdict"]), (Some(1), &"rejected".into()), "{report}");
+        let found = report["findings"].as_array().unwrap().iter().find(|f| f["code"] == "antivirus-beyond-limits").expect("it is said");
+        assert_eq!(found["severity"], "error");
+        assert_eq!(found["reason"]["en"].as_str().unwrap().contains("1,048,576 bytes"), limit != "0", "{found}");
+        let (exit, report) = settings("false");
+        assert_eq!(exit, Some(0), "{report}");
+        assert!(codes(&report).contains(&"antivirus-skipped".to_owned()), "{report}");
+    }
+}
+
+#[test]
+fn an_engine_that_does_not_look_at_the_largest_file_is_found_out() {
+    let (mib, small) = (1024 * 1024, service("GREFFIER_TEST_CLAMD_SMALL"));
+    let largest = |engine: &str, stream: u64, file: u64| {
+        let antivirus = Antivirus::new(&AntivirusConfig { max_stream_bytes: stream, ..config(&[engine]) }).unwrap();
+        runtime().block_on(antivirus.probe_largest(file))
+    };
+    for (engine, stream, file, ok) in [
+        (&small, mib, 16 * mib, true),
+        (&small, 2 * mib, 16 * mib, false),
+        (&small, 16 * mib, mib, true),
+        (&engine(), 32 * mib, 64 * mib, true),
+    ] {
+        let probes = largest(engine, stream, file);
+        assert!(probes.len() == 1 && probes[0].ok == ok, "{stream} {file}: {probes:?}");
+        assert!(ok || probes[0].detail.contains("antivirus.max_stream_bytes"), "{probes:?}");
+    }
+    // It takes the stream, and looks at less of it: only the alert tells.
+    let stops = answering(b"stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND\0");
+    let probes = largest(&stops, mib, mib);
+    assert!(probes.len() == 1 && !probes[0].ok && probes[0].detail.contains("MaxFileSize"), "{probes:?}");
+    assert!(largest(&engine(), 0, mib).is_empty() && largest(&nobody(), mib, mib).is_empty(), "not known; said already");
 }
 
 #[test]

@@ -15,11 +15,14 @@ use axum::routing::{get, post};
 use axum::{Form, Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as URL_SAFE};
+use greffier::ops::config::OidcConfig;
+use greffier::ops::login_probes;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use ring::{hmac, rand::SystemRandom};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::doctor::doctor;
 use crate::ops::{Served, TOKEN, ask, ask_at, serve, serve_at};
 use crate::support::{python, root};
 
@@ -270,6 +273,10 @@ struct Secrets {
     /// By code: what was asked for with it.
     codes: HashMap<String, HashMap<String, String>>,
     keys_read: usize,
+    /// What stands otherwise in the discovery document; `null`: not at all.
+    published: Value,
+    /// The key set, where it is not the one key.
+    keys: Option<Value>,
 }
 
 /// A provider that checks what a client must do (secret, PKCE, code and address once), and lies as it is told.
@@ -294,7 +301,15 @@ impl Liar {
     fn start_at(listener: std::net::TcpListener) -> Self {
         listener.set_nonblocking(true).unwrap();
         let issuer = format!("http://{}/realm", listener.local_addr().unwrap());
-        let secrets = Secrets { key: new_key(), id: "first".into(), lie: Lie::Nothing, codes: HashMap::new(), keys_read: 0 };
+        let secrets = Secrets {
+            key: new_key(),
+            id: "first".into(),
+            lie: Lie::Nothing,
+            codes: HashMap::new(),
+            keys_read: 0,
+            published: json!({}),
+            keys: None,
+        };
         let liar = Self { issuer, secrets: Arc::new(Mutex::new(secrets)) };
         let router = Router::new()
             .route("/realm/.well-known/openid-configuration", get(configuration))
@@ -363,7 +378,7 @@ impl Liar {
 
 async fn configuration(State(liar): State<Liar>) -> Json<Value> {
     let issuer = &liar.issuer;
-    Json(json!({
+    let mut document = json!({
         "issuer": issuer,
         "authorization_endpoint": format!("{issuer}/authorize"),
         "token_endpoint": format!("{issuer}/token"),
@@ -372,12 +387,20 @@ async fn configuration(State(liar): State<Liar>) -> Json<Value> {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256", "HS256", "none"],
         "authorization_response_iss_parameter_supported": true,
-    }))
+    });
+    for (key, value) in liar.secrets().published.as_object().unwrap() {
+        document[key] = value.clone();
+    }
+    document.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    Json(document)
 }
 
 async fn keys(State(liar): State<Liar>) -> Json<Value> {
     let mut secrets = liar.secrets();
     secrets.keys_read += 1;
+    if let Some(keys) = &secrets.keys {
+        return Json(keys.clone());
+    }
     let (x, y) = secrets.key.public_key().as_ref()[1..].split_at(32);
     let key = json!({
         "kty": "EC", "crv": "P-256", "use": "sig", "kid": secrets.id, "x": URL_SAFE.encode(x), "y": URL_SAFE.encode(y),
@@ -557,4 +580,87 @@ fn logins_that_nobody_ends_make_their_address_wait() {
     for _ in 0..30 {
         assert_eq!(third.login(&liar).0, 200, "who gets in pays nothing");
     }
+}
+
+// --------------------------------------------------------------------------------------------------------------- doctor
+
+/// What `doctor` says of `[http.oidc]` at an issuer: whether all is well, and `NAME: DETAIL` of what holds and what does not.
+fn looked_at(issuer: &str, more: &[(&str, &str)]) -> (Option<i32>, Vec<String>, Vec<String>) {
+    let settings = [
+        ("NO_PROXY", "127.0.0.1"),
+        ("GREFFIER_HTTP__OIDC__ISSUER", issuer),
+        ("GREFFIER_HTTP__OIDC__CLIENT_ID", "greffier"),
+        ("GREFFIER_HTTP__OIDC__CLIENT_SECRET", "hunter2-hunter2"),
+        ("GREFFIER_HTTP__OIDC__REDIRECT_URL", "https://greffier.example.fr/login/callback"),
+        ("GREFFIER_HTTP__OIDC__ALLOWED", "[\"greffier-ops\"]"),
+    ];
+    let (exit, report) = doctor(&[settings.as_slice(), more].concat(), &[]);
+    assert!(!report.to_string().contains("hunter2"), "{report}");
+    let checks = report["checks"].as_array().unwrap().iter().filter(|c| c["name"].as_str().unwrap().starts_with("OpenID"));
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for check in checks {
+        let told = format!("{}: {}", check["name"].as_str().unwrap(), check["detail"].as_str().unwrap());
+        if check["ok"] == true { good.push(told) } else { bad.push(told) }
+    }
+    (exit, good, bad)
+}
+
+#[test]
+fn doctor_says_that_a_good_provider_is_as_a_login_needs_it() {
+    let provider = Provider::start();
+    let (_, good, bad) = looked_at(&provider.issuer, &[]);
+    assert_eq!(bad, Vec::<String>::new());
+    let names: Vec<_> = good.iter().map(|told| told.split(':').next().unwrap()).collect();
+    assert_eq!(names, ["OpenID settings", "OpenID provider", "OpenID endpoints", "OpenID PKCE", "OpenID algorithms", "OpenID keys"]);
+    assert!(good[4].contains("RS256"), "{good:?}");
+    let (_, report) = doctor(&[], &[]);
+    assert!(!report.to_string().contains("OpenID"), "nothing is said of what is not configured: {report}");
+}
+
+#[test]
+fn doctor_names_what_a_provider_lacks_line_by_line() {
+    let liar = Liar::start();
+    let settings = OidcConfig {
+        issuer: liar.issuer.clone(),
+        client_id: "greffier".into(),
+        redirect_url: "https://greffier.example.fr/login/callback".into(),
+        allowed: vec!["greffier-ops".into()],
+        ..OidcConfig::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let look = || {
+        let (good, bad): (Vec<_>, Vec<_>) = runtime.block_on(login_probes(&settings)).into_iter().partition(|probe| probe.ok);
+        (good.len(), bad.into_iter().map(|probe| format!("{}: {}", probe.name, probe.detail)).collect::<Vec<_>>())
+    };
+    assert_eq!(look(), (6, Vec::new()));
+    for (published, keys, expected) in [
+        (json!({ "issuer": format!("{}/", liar.issuer) }), None, "OpenID provider: LOGIN-PROVIDER: it calls itself"),
+        (json!({ "token_endpoint": null }), None, "OpenID endpoints: LOGIN-PROVIDER: token_endpoint not published"),
+        (json!({ "token_endpoint": "http://192.0.2.1/token" }), None, "OpenID endpoints: LOGIN-PROVIDER: token_endpoint not https"),
+        (
+            json!({ "end_session_endpoint": "http://sso.example/" }),
+            None,
+            "OpenID endpoints: LOGIN-PROVIDER: end_session_endpoint not https",
+        ),
+        (json!({ "code_challenge_methods_supported": ["plain"] }), None, "OpenID PKCE: LOGIN-PROVIDER: S256 is not offered"),
+        (
+            json!({ "id_token_signing_alg_values_supported": ["HS256", "none"] }),
+            None,
+            "OpenID algorithms: LOGIN-PROVIDER: ID tokens are signed with [HS256, none]",
+        ),
+        (json!({ "jwks_uri": format!("{}/nothing", liar.issuer) }), None, "OpenID keys: LOGIN-PROVIDER: HTTP 404"),
+        (json!({}), Some(json!({ "keys": [] })), "OpenID keys: LOGIN-PROVIDER: no public key that signs"),
+        (json!({}), Some(json!("none")), "OpenID keys: LOGIN-PROVIDER: its answer cannot be read"),
+    ] {
+        let mut secrets = liar.secrets();
+        (secrets.published, secrets.keys) = (published, keys);
+        drop(secrets);
+        let (good, bad) = look();
+        assert!(good == 5 && bad.len() == 1 && bad[0].starts_with(expected), "{expected}: {bad:?}");
+    }
+    // Nobody there, and settings that are not whole.
+    let (exit, _, bad) = looked_at("http://127.0.0.1:1", &[]);
+    assert!(exit == Some(1) && bad.len() == 1 && bad[0].starts_with("OpenID provider: LOGIN-PROVIDER: "), "{bad:?}");
+    let (exit, _, bad) = looked_at(&liar.issuer, &[("GREFFIER_HTTP__OIDC__ALLOWED", "[]")]);
+    assert!(exit == Some(1) && bad.len() == 1 && bad[0].starts_with("OpenID settings: HTTP-OIDC: "), "{bad:?}");
 }

@@ -121,6 +121,23 @@ fn a_server_tells_how_it_is_and_answers_only_its_own_names_and_pages() {
 }
 
 #[test]
+fn secrets_may_come_from_what_gives_them_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("token");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR, 0)
+        .expect("a pipe");
+    let writing = pipe.clone();
+    // Whoever reads it a second time waits for somebody who writes, and nobody does.
+    std::thread::spawn(move || std::fs::write(writing, format!("{TOKEN}\n")));
+    let (told, served) = std::sync::mpsc::channel();
+    let settings = format!("token_file = \"{}\"", pipe.display());
+    std::thread::spawn(move || told.send(serve(&settings)));
+    let served = served.recv_timeout(std::time::Duration::from_secs(120)).expect("the token was read twice");
+    assert_eq!(ask(&served, "GET /metrics HTTP/1.1\nHost: HOST").0, 401);
+    assert_eq!(ask(&served, &format!("GET /metrics HTTP/1.1\nHost: HOST\nAuthorization: Bearer {TOKEN}")).0, 200);
+}
+
+#[test]
 fn with_a_token_nothing_but_health_is_open() {
     let served = serve(&format!("token = \"{TOKEN}\""));
     for closed in ["/", "/metrics", "/submissions", "/parked", "/deposit", "/nothing"] {

@@ -215,7 +215,7 @@ fn keys_come_from_a_file_or_the_environment_and_never_leave_by_mistake() {
 }
 
 /// Runs `openssl`, Debian's package of the same name.
-fn openssl(folder: &Path, arguments: &[&str]) -> Output {
+pub fn openssl(folder: &Path, arguments: &[&str]) -> Output {
     let output = Command::new("openssl").current_dir(folder).args(arguments).output().expect("openssl is installed");
     assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output

@@ -138,3 +138,10 @@ pub fn sweep(t: &Transaction<'_>) -> rusqlite::Result<()> {
     )?;
     Ok(())
 }
+
+/// Deletes events that were told before a moment (milliseconds since 1970), the oldest `most` at most; returns how many. Where
+/// clocks were set back, an older event waits for those before it.
+pub fn expire_events(t: &Transaction<'_>, before: i64, most: usize) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM events WHERE at < ?1 AND seq IN (SELECT seq FROM events ORDER BY seq LIMIT ?2)";
+    t.execute(sql, params![before, i64::try_from(most).unwrap_or(i64::MAX)])
+}

@@ -1,5 +1,6 @@
 //! One job at a time: published, told, the same wherever it runs; and every way in which it is not.
 
+use greffier::model::Verdict;
 use greffier::model::event::{BUNDLE_READY, ITEM_CHECKED, SUBMISSION_DELAYED, SUBMISSION_RECEIVED, SUBMISSION_REJECTED};
 use greffier::model::message::{Envelope, Lane, SUBMISSION_REQUESTED};
 use greffier::model::submission::{Content, FileRef, FiledUnder, Item, LinkRef};
@@ -9,7 +10,7 @@ use greffier::worker::config::{StagingPolicy, UndeterminedPolicy};
 use greffier::worker::records;
 use rustix::process::Signal;
 
-use super::harness::{Ended, Fleet, Kind, envelope};
+use super::harness::{Ended, Fleet, Kind, envelope, service};
 
 const BOTH: [Kind; 2] = [Kind::Embedded, Kind::Real];
 
@@ -105,6 +106,39 @@ async fn what_can_never_be_a_job_is_parked_with_its_reason_and_nothing_else_wait
         let audit = fleet.audit();
         assert_eq!((&audit["unread"], &audit["received"]), (&garbage.len().into(), &1.into()), "{audit}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_beyond_the_limits_of_a_required_antivirus_is_told_at_the_first_attempt() {
+    let mib = 1024 * 1024;
+    let fleet = Fleet::new(Kind::Embedded, |config| {
+        config.antivirus.engines = vec![service("GREFFIER_TEST_CLAMD_SMALL")];
+        config.antivirus.required = true;
+        config.antivirus.max_stream_bytes = mib;
+        config.worker.max_file_bytes = mib;
+    })
+    .await;
+    let worker = fleet.worker();
+    let mut submission = fleet.submission(1).await;
+    let archive = crate::antivirus::zipped("a.csv", &b"cas;valeur\n".repeat(300_000));
+    assert!((archive.len() as u64) < mib, "it is received");
+    let object = fleet.stage(&archive).await;
+    submission.items.push(Item {
+        id: "archive".into(),
+        filed_under: FiledUnder::Preuve("APCV.01".into()),
+        content: Content::File(FileRef { object, name: "export.zip".into(), size: None, media_type: None, sha256: None }),
+    });
+    let mut following = fleet.submit(Lane::Submission, &submission).await;
+    let outcome = following.outcome(&worker).await;
+    assert_eq!(outcome.verdict, Verdict::Rejected);
+    assert!(!following.kinds().contains(&SUBMISSION_DELAYED), "{:?}", following.kinds());
+    let report =
+        records::read::<serde_json::Value>(fleet.vault.as_ref(), &outcome.objects.report.key.parse().unwrap()).await.unwrap().unwrap();
+    let item = report["items"].as_array().unwrap().iter().find(|i| i["id"] == "archive").unwrap();
+    assert!(crate::support::codes(item).contains(&"antivirus-beyond-limits".to_owned()), "{item}");
+    let said =
+        report["limitations"].as_array().unwrap().iter().any(|l| l["en"].as_str().unwrap().starts_with("1 file(s) could not be scanned"));
+    assert!(said && item["path"].is_string(), "it is in the bundle, and not as clean: {report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,15 +11,19 @@ use axum::routing::post;
 use greffier::config::Config;
 use greffier::model::message::{Envelope, Lane, SUBMISSION_REQUESTED};
 use greffier::queue::Place;
+use greffier::telemetry::config::TelemetryConfig;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use super::harness::{Fleet, Following, Kind, Worker, end, envelope};
 use super::jobs::honest;
+use crate::doctor::{check, doctor};
+use crate::seal::openssl;
 
 /// A span that somebody else began.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -54,7 +58,28 @@ struct Collector {
 impl Collector {
     async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let collector = Self { address: format!("http://{}", listener.local_addr().unwrap()), ..Self::default() };
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        Self::serving(listener, address)
+    }
+
+    /// The same over TLS, with a certificate for 127.0.0.1.
+    async fn start_tls(folder: &std::path::Path) -> Self {
+        use rustls::pki_types::pem::PemObject as _;
+        let certificate = CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        Self::serving(Tls { listener, acceptor: tokio_rustls::TlsAcceptor::from(Arc::new(config)) }, address)
+    }
+
+    fn serving<L: axum::serve::Listener<Addr = std::net::SocketAddr>>(listener: L, address: String) -> Self {
+        let collector = Self { address, ..Self::default() };
         let take = async |State(collector): State<Self>, headers: HeaderMap, body: Bytes| {
             collector.requests.lock().unwrap().push((headers, body));
         };
@@ -82,6 +107,30 @@ impl Collector {
             }
         }
         all
+    }
+}
+
+/// Connections that shook hands; whoever does not trust us goes away unseen.
+struct Tls {
+    listener: tokio::net::TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl axum::serve::Listener for Tls {
+    type Io = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+    type Addr = std::net::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, from) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 
@@ -371,4 +420,97 @@ async fn a_deposit_in_the_browser_goes_on_with_the_trace_of_its_request() {
     assert_eq!(send.parent, request.id);
     assert_eq!(one(&spans, "process interactive").parent, send.id);
     assert!(!format!("{spans:?}").contains(draft), "the draft's id opens it");
+}
+
+/// `ca.pem`, and `server.pem` and `server.key` for 127.0.0.1 that it vouches for; `other.pem` vouches for nobody.
+fn certificates(folder: &std::path::Path) {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    for name in ["ca", "other"] {
+        let (out, kept) = (format!("{name}.pem"), format!("{name}.key"));
+        openssl(folder, &[["req", "-x509"].as_slice(), &key, &["-subj", "/CN=test authority", "-keyout", &kept, "-out", &out]].concat());
+    }
+    let own = ["-subj", "/CN=collector", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"];
+    let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "server.key", "-out", "server.pem"];
+    openssl(folder, &[["req", "-x509"].as_slice(), &key, &own, &signed].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_is_told_over_tls_where_its_authority_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let collector = Collector::start_tls(folder.path()).await;
+    let with = |file: &str| {
+        let file = folder.path().join(file);
+        move |config: &mut Config| config.telemetry.extra_ca_file = Some(file)
+    };
+    let fleet = traced(Kind::Embedded, &collector, with("ca.pem")).await;
+    let worker = fleet.worker();
+    fleet.submit(Lane::Submission, &fleet.submission(1).await).await.outcome(&worker).await;
+    let log = end(worker).await;
+    one(&collector.spans(), "check");
+    assert_eq!(lines(&log, "TELEMETRY-").len(), 0, "{log}");
+
+    let before = collector.requests.lock().unwrap().len();
+    let fleet = traced(Kind::Embedded, &collector, with("other.pem")).await;
+    let worker = fleet.worker();
+    fleet.submit(Lane::Submission, &fleet.submission(1).await).await.outcome(&worker).await;
+    assert_eq!(lines(&end(worker).await, "TELEMETRY-UNREACHABLE").len(), 1);
+    assert_eq!(collector.requests.lock().unwrap().len(), before, "told to nobody that is not trusted");
+
+    let fleet = traced(Kind::Embedded, &collector, with("none.pem")).await;
+    let output = fleet.command().arg("worker").output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("TELEMETRY-SETTINGS: telemetry.extra_ca_file: "), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_whether_the_collector_takes_traces() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let (open, tls) = (Collector::start().await, Collector::start_tls(folder.path()).await);
+    let ca = folder.path().join("ca.pem").to_str().unwrap().to_owned();
+    let look = |endpoint: &str, ca: Option<&str>| {
+        let mut settings = vec![
+            ("NO_PROXY", "127.0.0.1"),
+            ("GREFFIER_TELEMETRY__ENDPOINT", endpoint),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2"),
+        ];
+        settings.extend(ca.map(|ca| ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca)));
+        let (exit, report) = tokio::task::block_in_place(|| doctor(&settings, &[]));
+        assert!(!report.to_string().contains("hunter2"), "{report}");
+        let told = check(&report, "collector of traces").clone();
+        assert!(told["ok"] == true || exit == Some(1), "{exit:?} {told}");
+        (told["ok"] == true, told["detail"].as_str().unwrap().to_owned())
+    };
+    for (collector, ca) in [(&open, None), (&tls, Some(ca.as_str()))] {
+        let told = look(&collector.address, ca);
+        assert!(told.0, "{told:?}");
+        let requests = collector.requests.lock().unwrap();
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].0["authorization"], "Bearer hunter2");
+        let told = ExportTraceServiceRequest::decode(requests[0].1.clone()).unwrap();
+        assert!(told.resource_spans.iter().all(|resource| resource.scope_spans.is_empty()), "{told:?}");
+    }
+    let refusing = axum::Router::new().fallback(async || axum::http::StatusCode::UNAUTHORIZED);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refuses = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, refusing).into_future());
+    let told = look(&refuses, None);
+    assert!(!told.0 && told.1.starts_with("TELEMETRY-UNREACHABLE: "), "{told:?}");
+    for (endpoint, ca, expected) in [
+        ("http://127.0.0.1:1", None, "TELEMETRY-UNREACHABLE: "),
+        (tls.address.as_str(), None, "TELEMETRY-UNREACHABLE: "),
+        (tls.address.as_str(), Some("other.pem"), "TELEMETRY-UNREACHABLE: "),
+        ("collector:4318", None, "TELEMETRY-SETTINGS: "),
+        (tls.address.as_str(), Some("none.pem"), "TELEMETRY-SETTINGS: telemetry.extra_ca_file: "),
+    ] {
+        let config =
+            TelemetryConfig { endpoint: endpoint.into(), extra_ca_file: ca.map(|ca| folder.path().join(ca)), ..TelemetryConfig::default() };
+        let told = greffier::telemetry::probe(&config).await.unwrap();
+        assert!(!told.ok && told.detail.starts_with(expected) && !told.detail.contains(&tls.address), "{endpoint}: {told:?}");
+    }
+    assert_eq!(tls.requests.lock().unwrap().len(), 1, "told to nobody that is not trusted");
+    let (_, report) = tokio::task::block_in_place(|| doctor(&[], &[]));
+    assert!(report["checks"].as_array().unwrap().iter().all(|c| c["name"] != "collector of traces"), "{report}");
 }

@@ -469,3 +469,65 @@ fn a_job_that_is_moved_goes_on_in_another_trace() {
         assert_eq!(read(&wire::forwarded(&came, &moved)), "another", "{came:?}");
     }
 }
+
+/// `rabbitmqctl` of the broker that `scripts/services` started.
+fn rabbitmqctl(arguments: &[&str]) -> String {
+    let output = std::process::Command::new(crate::support::root().join("scripts/services"))
+        .args(["ctl", "rabbit1", "--"])
+        .args(arguments)
+        .output()
+        .expect("scripts/services runs");
+    assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_policy_of_the_broker_ends_old_events_and_workers_start_as_before() {
+    let mut bench = Bench::amqp();
+    let queue = bench.open().await;
+    let events = format!("{}.events", bench.config.prefix);
+    // As we ship it, with the name of this test's queue and two seconds for its days.
+    let shipped = std::fs::read(crate::support::root().join("deploy/rabbitmq/events-policy.json")).expect("deploy/rabbitmq");
+    let shipped: serde_json::Value = serde_json::from_slice(&shipped).expect("JSON");
+    let policy = &shipped["policies"][0];
+    let mut definition = policy["definition"].clone();
+    definition["message-ttl"] = 2_000.into();
+    let pattern = policy["pattern"].as_str().expect("a pattern").replace("greffier", &bench.config.prefix);
+    let apply_to = policy["apply-to"].as_str().expect("queues");
+    rabbitmqctl(&["set_policy", &events, &pattern, &definition.to_string(), "--apply-to", apply_to]);
+    let (connection, channel) = stranger().await;
+    let own = format!("{}-own", bench.config.prefix);
+    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(own.as_str().into(), exclusive, FieldTable::default()).await.expect("declared");
+    let (from, all) = (events.as_str().into(), "#".into());
+    channel
+        .queue_bind(own.as_str().into(), from, all, lapin::options::QueueBindOptions::default(), FieldTable::default())
+        .await
+        .expect("bound");
+
+    // A second start declares the same queues under the policy.
+    let again = bench.open().await;
+    again.announce(&job("told", None)).await.expect("told");
+    again.enqueue(Lane::Submission, &job("waits", None)).await.expect("enqueued");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !queue.peek(Place::Events, 10).await.expect("looked at").is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "the event is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let theirs =
+        channel.basic_get(own.as_str().into(), BasicGetOptions::default()).await.expect("asked").expect("a queue of their own keeps it");
+    assert_eq!(theirs.delivery.properties.message_id().as_ref().map(ShortString::as_str), Some("told"));
+    assert_eq!(queue.peek(Place::Lane(Lane::Submission), 10).await.expect("looked at").len(), 1, "only events end");
+    assert!(queue.peek(Place::Parked, 10).await.expect("looked at").is_empty(), "and go nowhere");
+    let _ = connection.close(200, "bye".into()).await;
+    rabbitmqctl(&["clear_policy", &events]);
+    // The file itself, as operators import it.
+    let vhost = policy["vhost"].as_str().expect("a virtual host");
+    rabbitmqctl(&["add_vhost", vhost]);
+    rabbitmqctl(&["import_definitions", crate::support::root().join("deploy/rabbitmq/events-policy.json").to_str().expect("UTF-8")]);
+    let listed = rabbitmqctl(&["list_policies", "-p", vhost, "--formatter", "json"]);
+    rabbitmqctl(&["delete_vhost", vhost]);
+    assert!(listed.contains(policy["name"].as_str().expect("a name")) && listed.contains("message-ttl"), "{listed}");
+    bench.config.events_keep_days = 1;
+    assert!(matches!(queue::open(&bench.config).await, Err(QueueError::Refused { .. })), "it would be ignored");
+}

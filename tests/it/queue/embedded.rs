@@ -1,13 +1,14 @@
 //! The queue in a file: what it promises besides.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use greffier::model::message::Lane;
 use greffier::queue::config::QueueConfig;
-use greffier::queue::{self, QueueError};
+use greffier::queue::{self, Place, Queue, QueueError};
 
 use super::conformance::suite;
-use super::{Bench, job, next};
+use super::{A_WHILE, Bench, PATIENCE, job, next};
 
 suite!(crate::queue::Bench::embedded());
 
@@ -152,4 +153,65 @@ async fn waiting_in_vain_leaks_no_lease() {
     assert_eq!(delivery.message.id, "a");
     assert!(began.elapsed().as_secs() < bench.config.lease_seconds, "it was given back, its lease did not just end");
     delivery.settle.ack().await.expect("acknowledged");
+}
+
+/// Polls until it holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// A queue with events told that many days before now, opened again with `keep` and swept once; `copies`: of the first event.
+async fn swept(keep: u32, days: &[i64], copies: u32) -> (Bench, Arc<dyn Queue>) {
+    let mut bench = Bench::embedded();
+    let before = bench.open().await;
+    let replies = before.replies().await.expect("a box for replies");
+    for day in days {
+        before.announce(&job(&format!("{day} days"), None)).await.expect("told");
+    }
+    before.close().await;
+    let file = rusqlite::Connection::open(&bench.config.path).expect("the file");
+    let now = jiff::Timestamp::now().as_millisecond();
+    for day in days {
+        // A minute on the older side, so that the day is over.
+        let at = now - day * 24 * 3600 * 1000 - 60_000;
+        assert_eq!(file.execute("UPDATE events SET at = ?1 WHERE id = ?2", rusqlite::params![at, format!("{day} days")]), Ok(1));
+    }
+    let copy = "INSERT INTO events (seq, at, id, kind, source, content_type, body)
+                WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+                SELECT -n, at, 'copy-' || n, kind, source, content_type, body FROM n, events WHERE seq = (SELECT MIN(seq) FROM events) AND n > 0";
+    assert_eq!(file.execute(copy, [copies]), Ok(copies as usize));
+    // The same sweep looks at boxes that nobody has looked into for long: it shows that it was there.
+    assert_eq!(file.execute("UPDATE mailboxes SET seen_at = 0", []), Ok(1));
+    bench.config.events_keep_days = keep;
+    let queue = bench.open().await;
+    let boxes = || file.query_row("SELECT COUNT(*) FROM mailboxes", [], |r| r.get::<_, i64>(0)).expect("counted");
+    until("swept", async || boxes() == 0).await;
+    drop(replies);
+    (bench, queue)
+}
+
+async fn events(queue: &Arc<dyn Queue>) -> Vec<String> {
+    queue.peek(Place::Events, 10_000).await.expect("looked at").into_iter().map(|waiting| waiting.message.id).collect()
+}
+
+/// One test, as what is counted is of the process.
+#[tokio::test]
+async fn events_that_nobody_took_are_kept_for_as_long_as_is_asked_and_for_ever_by_default() {
+    let (_bench, queue) = swept(0, &[400, 3, 0], 0).await;
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(events(&queue).await, ["400 days", "3 days", "0 days"]);
+    assert_eq!(queue::events_expired().get(), 0);
+
+    let (_bench, queue) = swept(3, &[400, 3, 2, 0], 0).await;
+    until("deleted and counted", async || queue::events_expired().get() == 2).await;
+    assert_eq!(events(&queue).await, ["2 days", "0 days"]);
+
+    // More than are deleted at once.
+    let (_bench, queue) = swept(1, &[9, 0], 1_200).await;
+    until("all deleted and counted", async || queue::events_expired().get() == 2 + 1_201).await;
+    assert_eq!(events(&queue).await, ["0 days"]);
 }
