@@ -7,12 +7,8 @@ use greffier::check::previews::PreviewConfig;
 use greffier::inspect::Limits;
 use greffier::sandbox::{Drill, Mechanism, Rendered, Renderer, Sandbox, SandboxConfig, SandboxError};
 
-fn program() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_greffier"))
-}
-
 async fn sandbox(config: SandboxConfig) -> Sandbox {
-    Sandbox::start_with_program(config, Limits::default(), program()).await.expect("this machine can isolate children")
+    Sandbox::start_with_program(config, Limits::default(), crate::support::program()).await.expect("this machine can isolate children")
 }
 
 fn file(bytes: &[u8]) -> std::fs::File {
