@@ -48,6 +48,17 @@ pub fn codes(item: &serde_json::Value) -> Vec<String> {
     item["findings"].as_array().into_iter().flatten().map(|f| f["code"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// An address at which nobody listens, and nobody will while these tests run: a port that was let go could be the next one
+/// that another test gets.
+pub fn nobody() -> std::net::SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    // Bound, and never listened on.
+    std::mem::forget(socket);
+    address
+}
+
 /// The Python that `scripts/test` prepares, with what tests and examples import.
 pub fn python() -> PathBuf {
     let named = std::env::var_os("GREFFIER_TEST_PYTHON");
