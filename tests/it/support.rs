@@ -18,7 +18,7 @@ pub fn greffier(arguments: &[&str]) -> Output {
     command().args(arguments).output().expect("the binary runs")
 }
 
-/// The binary, from the root of the source tree, without the caller's settings.
+/// The binary, from the root of the source tree, without the caller's settings, and with time enough on a busy machine.
 pub fn command() -> Command {
     let mut command = Command::new(program());
     command.current_dir(root()).env_remove("GREFFIER_CONFIG");
@@ -27,6 +27,9 @@ pub fn command() -> Command {
             command.env_remove(name);
         }
     }
+    // A file that a busy machine does not look at in time is undetermined, and a picture that it does not draw in time is left
+    // out. What bounds a child's work is its CPU time, which stays as it is.
+    command.env("GREFFIER_SANDBOX__WALL_SECONDS", "900").env("GREFFIER_PREVIEW__WALL_SECONDS", "900");
     command
 }
 
