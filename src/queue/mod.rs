@@ -128,7 +128,8 @@ pub struct Destination {
 /// Jobs of one lane.
 #[async_trait]
 pub trait Consumer: Send {
-    /// The next job; waits for one. `None` after [`Queue::close`] or [`Consumer::stop`]; a lost connection is waited out.
+    /// The next job; waits for one. `None` after [`Queue::close`] or [`Consumer::stop`]; a lost connection is waited out. May be
+    /// given up while it waits: no job is lost by it, and none is kept from others.
     async fn next(&mut self) -> Option<Delivery>;
 
     /// Asks for no more jobs; what was handed out stays the caller's to settle, what was not is given back.

@@ -74,7 +74,7 @@ class Console(InBrowser):
     def text(self):
         return self.css("body").text
 
-    def until(self, condition, seconds=60):
+    def until(self, condition, seconds=300):
         # What is looked at may be replaced meanwhile by the page that comes.
         wait = WebDriverWait(self.d, seconds, poll_frequency=0.1, ignored_exceptions=[StaleElementReferenceException])
         return wait.until(lambda _: condition())
@@ -117,6 +117,8 @@ class Console(InBrowser):
 
     def test_items_appear_as_they_end(self):
         path = self.deposit()
+        # From another page: that of the submission loads itself again at the end, and what runs there ends with it.
+        self.go("/deposit")
         # Everything that was told of the job is told again to whoever comes while it is under way; afterwards its end.
         told = self.d.execute_async_script(
             """
@@ -131,6 +133,7 @@ class Console(InBrowser):
             path,
         )
         self.assertEqual(told[-1], "end", told)
+        self.go(path)
         self.ended(path)
 
     def test_submissions_are_found_and_hostile_words_stay_words(self):

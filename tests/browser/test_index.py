@@ -56,7 +56,10 @@ def browser():
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = Service(os.environ.get("GREFFIER_CHROMEDRIVER", "/usr/bin/chromedriver"))
-    return webdriver.Chrome(options=options, service=service)
+    driver = webdriver.Chrome(options=options, service=service)
+    # Half a minute by itself, in which a busy machine checks no deposit.
+    driver.set_script_timeout(300)
+    return driver
 
 
 class InBrowser(unittest.TestCase):
@@ -123,7 +126,7 @@ class Page(InBrowser):
         )
 
     def settle(self, condition, why):
-        WebDriverWait(self.d, 10).until(lambda _: condition(), why)
+        WebDriverWait(self.d, 120).until(lambda _: condition(), why)
 
     # -- what a page must do
     def test_loads_without_a_word_in_the_console_and_asks_nobody(self):

@@ -21,7 +21,7 @@ URL = ""
 
 class Login(InBrowser):
     def until(self, condition):
-        return WebDriverWait(self.d, 60).until(condition)
+        return WebDriverWait(self.d, 300).until(condition)
 
     def click(self, selector):
         self.until(expected.element_to_be_clickable((By.CSS_SELECTOR, selector))).click()

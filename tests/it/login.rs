@@ -166,7 +166,7 @@ impl Drop for Provider {
 
 /// The provider is found in the background.
 fn wait_for(served: &Served) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(300);
     while ask(served, "GET /readyz HTTP/1.1\nHost: HOST").1.contains("\"login\"") {
         assert!(Instant::now() < deadline, "the provider was never found");
         std::thread::sleep(Duration::from_millis(50));
@@ -537,7 +537,7 @@ fn without_its_provider_the_console_serves_those_with_a_token_and_finds_it_later
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let served = serve(&settings(&format!("http://{address}/realm")));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(300);
     let ready = loop {
         let (status, answer) = ask(&served, &format!("GET /readyz HTTP/1.1\nHost: HOST\nAuthorization: Bearer {TOKEN}"));
         if status == 200 {

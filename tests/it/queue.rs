@@ -13,7 +13,7 @@ use greffier::queue::config::{QueueConfig, QueueKind};
 use greffier::queue::{self, Consumer, Delivery, Queue};
 
 /// Longest that anything may take before a test says that it does not come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How long something is given to come that must not.
 pub const A_WHILE: Duration = Duration::from_millis(600);
 
@@ -37,6 +37,16 @@ impl Bench {
         let prefix = format!("test-{}", &hex::encode(uuid())[..12]);
         let config = QueueConfig { kind: QueueKind::Amqp, urls: vec![url], prefix, delivery_limit: 6, ..Self::steps() };
         Self { config, _folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// Another one of this kind, which has jobs that are tried again wait so long.
+    pub fn with_delays(&self, seconds: &[u64]) -> Self {
+        let mut other = match self.config.kind {
+            QueueKind::Embedded => Self::embedded(),
+            QueueKind::Amqp => Self::amqp(),
+        };
+        other.config.retry_delays_seconds = seconds.to_vec();
+        other
     }
 
     fn steps() -> QueueConfig {

@@ -18,7 +18,7 @@ pub fn greffier(arguments: &[&str]) -> Output {
     command().args(arguments).output().expect("the binary runs")
 }
 
-/// The binary, from the root of the source tree, without the caller's settings.
+/// The binary, from the root of the source tree, without the caller's settings, and with time enough on a busy machine.
 pub fn command() -> Command {
     let mut command = Command::new(program());
     command.current_dir(root()).env_remove("GREFFIER_CONFIG");
@@ -27,6 +27,9 @@ pub fn command() -> Command {
             command.env_remove(name);
         }
     }
+    // A file that a busy machine does not look at in time is undetermined, and a picture that it does not draw in time is left
+    // out. What bounds a child's work is its CPU time, which stays as it is.
+    command.env("GREFFIER_SANDBOX__WALL_SECONDS", "900").env("GREFFIER_PREVIEW__WALL_SECONDS", "900");
     command
 }
 
@@ -46,6 +49,17 @@ pub fn inspect(paths: &[&Path]) -> Vec<serde_json::Value> {
 /// Codes of an item's findings.
 pub fn codes(item: &serde_json::Value) -> Vec<String> {
     item["findings"].as_array().into_iter().flatten().map(|f| f["code"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// An address at which nobody listens, and nobody will while these tests run: a port that was let go could be the next one
+/// that another test gets.
+pub fn nobody() -> std::net::SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    // Bound, and never listened on.
+    std::mem::forget(socket);
+    address
 }
 
 /// The Python that `scripts/test` prepares, with what tests and examples import.

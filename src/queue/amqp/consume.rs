@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Acker, BasicProperties, Channel};
+use tokio::task::JoinHandle;
 
 use super::link::{Link, State};
 use super::topology::Names;
@@ -22,14 +23,48 @@ use crate::telemetry;
 const COUNTED_RETURNS: u32 = 2;
 /// Pause before a consumer that could not be set up is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a consumer that stops waits for the broker. What is not given back by then goes back with the channel.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A consumer, and the channel that it is on.
+type Stream = (Channel, lapin::Consumer);
+
+/// A consumer that is being set up, in a task of its own: whoever waits for it may stop waiting at any moment, and one that is
+/// given up between being asked for and being answered stays at the broker for as long as the connection stands (lapin 4.12
+/// keeps it, and with it its channel). It would take jobs that nobody ever sees.
+#[derive(Default)]
+struct Beginning(Option<JoinHandle<Result<Stream, QueueError>>>);
+
+impl Beginning {
+    /// Its end, begun by `subscribe` where nothing is under way. May be given up, and goes on where it was.
+    async fn wait<F>(&mut self, link: &Link, subscribe: impl FnOnce() -> F) -> Result<Stream, QueueError>
+    where
+        F: Future<Output = Result<Stream, QueueError>> + Send + 'static,
+    {
+        let ended = self.0.get_or_insert_with(|| tokio::spawn(subscribe())).await;
+        self.0 = None;
+        // Only where the runtime comes down, or a library panics.
+        ended.unwrap_or_else(|e| Err(link.unavailable(format!("cannot consume: {e}"), None)))
+    }
+}
 
 /// Jobs of one lane, on a channel of its own: the window is the channel's.
 pub struct LaneConsumer {
     link: Arc<Link>,
     lane: Lane,
     window: u16,
-    stream: Option<(Channel, lapin::Consumer)>,
+    stream: Option<Stream>,
+    beginning: Beginning,
     stopped: bool,
+}
+
+async fn subscribe(link: Arc<Link>, lane: Lane, window: u16) -> Result<Stream, QueueError> {
+    let channel = link.channel().await?;
+    let failed = |e| link.failed("consume", e);
+    channel.basic_qos(window, BasicQosOptions::default()).await.map_err(failed)?;
+    let queue = short(&link, &link.names.lane(lane))?;
+    let consumer = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await;
+    Ok((channel, consumer.map_err(failed)?))
 }
 
 impl LaneConsumer {
@@ -38,8 +73,8 @@ impl LaneConsumer {
     /// # Errors
     /// [`QueueError::Refused`]: the lane's queue does not exist, or may not be read.
     pub async fn start(link: Arc<Link>, lane: Lane, window: u16) -> Result<Self, QueueError> {
-        let mut consumer = Self { link, lane, window, stream: None, stopped: false };
-        match consumer.subscribe().await {
+        let mut consumer = Self { link, lane, window, stream: None, beginning: Beginning::default(), stopped: false };
+        match consumer.subscribed().await {
             Ok(stream) => consumer.stream = Some(stream),
             Err(e) if e.is_transient() => {}
             Err(e) => return Err(e),
@@ -47,13 +82,9 @@ impl LaneConsumer {
         Ok(consumer)
     }
 
-    async fn subscribe(&self) -> Result<(Channel, lapin::Consumer), QueueError> {
-        let channel = self.link.channel().await?;
-        let failed = |e| self.link.failed("consume", e);
-        channel.basic_qos(self.window, BasicQosOptions::default()).await.map_err(failed)?;
-        let queue = short(&self.link, &self.link.names.lane(self.lane))?;
-        let consumer = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default()).await;
-        Ok((channel, consumer.map_err(failed)?))
+    async fn subscribed(&mut self) -> Result<Stream, QueueError> {
+        let (link, lane, window) = (Arc::clone(&self.link), self.lane, self.window);
+        self.beginning.wait(&self.link, || subscribe(link, lane, window)).await
     }
 }
 
@@ -71,7 +102,7 @@ impl Consumer for LaneConsumer {
                 if !matches!(up, Ok(true)) {
                     return None;
                 }
-                match self.subscribe().await {
+                match self.subscribed().await {
                     Ok(stream) => self.stream = Some(stream),
                     Err(e) => {
                         tracing::warn!(error = %e, lane = self.lane.as_str(), "cannot consume; trying again");
@@ -101,6 +132,11 @@ impl Consumer for LaneConsumer {
 
     async fn stop(&mut self) {
         self.stopped = true;
+        if self.beginning.0.is_some()
+            && let Ok(Ok(stream)) = tokio::time::timeout(GOODBYE, self.subscribed()).await
+        {
+            self.stream = Some(stream);
+        }
         let Some((channel, mut stream)) = self.stream.take() else { return };
         if let Err(e) = channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await {
             tracing::debug!(error = %e, "a consumer ended by itself");
@@ -112,7 +148,7 @@ impl Consumer for LaneConsumer {
                 let _ = delivery.nack(BasicNackOptions { requeue: true, multiple: false }).await;
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(2), back).await;
+        let _ = tokio::time::timeout(GOODBYE, back).await;
     }
 }
 
@@ -256,7 +292,19 @@ pub async fn give_back(
 pub struct ReplyBox {
     link: Arc<Link>,
     name: String,
-    stream: Option<(Channel, lapin::Consumer)>,
+    stream: Option<Stream>,
+    beginning: Beginning,
+}
+
+async fn listen(link: Arc<Link>, name: String) -> Result<Stream, QueueError> {
+    let channel = link.channel().await?;
+    let failed = |e| link.failed("receive replies", e);
+    let name = short(&link, &name)?;
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(name.clone(), options, FieldTable::default()).await.map_err(failed)?;
+    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+    let consumer = channel.basic_consume(name, "".into(), options, FieldTable::default()).await.map_err(failed)?;
+    Ok((channel, consumer))
 }
 
 impl ReplyBox {
@@ -265,20 +313,14 @@ impl ReplyBox {
     /// # Errors
     /// No connection, or no permission.
     pub async fn open(link: Arc<Link>) -> Result<Self, QueueError> {
-        let mut made = Self { name: link.names.new_reply(), link, stream: None };
-        made.stream = Some(made.listen().await?);
+        let mut made = Self { name: link.names.new_reply(), link, stream: None, beginning: Beginning::default() };
+        made.stream = Some(made.listening().await?);
         Ok(made)
     }
 
-    async fn listen(&self) -> Result<(Channel, lapin::Consumer), QueueError> {
-        let channel = self.link.channel().await?;
-        let failed = |e| self.link.failed("receive replies", e);
-        let name = short(&self.link, &self.name)?;
-        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(name.clone(), options, FieldTable::default()).await.map_err(failed)?;
-        let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-        let consumer = channel.basic_consume(name, "".into(), options, FieldTable::default()).await.map_err(failed)?;
-        Ok((channel, consumer))
+    async fn listening(&mut self) -> Result<Stream, QueueError> {
+        let (link, name) = (Arc::clone(&self.link), self.name.clone());
+        self.beginning.wait(&self.link, || listen(link, name)).await
     }
 }
 
@@ -291,7 +333,7 @@ impl Replies for ReplyBox {
     async fn next(&mut self) -> Result<Envelope, QueueError> {
         let mut state = self.link.state();
         if self.stream.is_none() {
-            self.stream = Some(self.listen().await?);
+            self.stream = Some(self.listening().await?);
         }
         let Some((_, stream)) = &mut self.stream else { return Err(self.link.unavailable("no place for replies", None)) };
         let received = tokio::select! {

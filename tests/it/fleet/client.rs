@@ -9,7 +9,7 @@ use greffier::store::config::StoreConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::harness::{Fleet, Kind, service};
+use super::harness::{Fleet, Kind, PATIENCE, service};
 use crate::support::{python, root};
 
 const CLEAN: &str = "fixtures/dossiers/lgc-clean/submission.json";
@@ -22,7 +22,7 @@ fn client(fleet: &Fleet, document: &Path) -> Command {
 fn client_of(fleet: &Fleet, document: &Path, broker: &str) -> Command {
     let mut command = Command::new(python());
     command.current_dir(root()).arg("examples/python/submit.py").arg(document).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.args(["--prefix", &fleet.config.queue.prefix, "--timeout", "60"]).env("GREFFIER_AMQP", broker);
+    command.args(["--prefix", &fleet.config.queue.prefix, "--timeout", &PATIENCE.as_secs().to_string()]).env("GREFFIER_AMQP", broker);
     match &fleet.config.staging.endpoint {
         Some(endpoint) => command.args(["--staging", &format!("s3://{}", fleet.config.staging.bucket), "--endpoint", endpoint]),
         None => command.arg("--staging").arg(&fleet.config.staging.path),
@@ -119,7 +119,7 @@ async fn the_python_client_survives_a_lost_connection_and_stages_into_a_folder()
     let until = async |what: &str| {
         let since = Instant::now();
         while !err().contains(what) {
-            assert!(since.elapsed() < Duration::from_secs(60), "never said `{what}`: {}", err());
+            assert!(since.elapsed() < PATIENCE, "never said `{what}`: {}", err());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -132,7 +132,7 @@ async fn the_python_client_survives_a_lost_connection_and_stages_into_a_folder()
         if let Some(status) = child.0.try_wait().unwrap() {
             break status;
         }
-        assert!(since.elapsed() < Duration::from_secs(60), "{}\n{}", err(), worker.log());
+        assert!(since.elapsed() < PATIENCE, "{}\n{}", err(), worker.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(status.code(), Some(0), "{}\n{}", err(), worker.log());

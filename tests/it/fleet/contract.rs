@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use greffier::model::event::{BUNDLE_READY, ITEM_CHECKED, SUBMISSION_PARKED, SUBMISSION_REJECTED, TYPES};
@@ -14,7 +13,7 @@ use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions}
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use super::harness::{Fleet, Kind};
+use super::harness::{Fleet, Kind, PATIENCE};
 use super::jobs::honest;
 use crate::support::{Contract, root};
 
@@ -63,7 +62,7 @@ async fn what_travels_is_what_the_contract_says() {
     let mut seen = Vec::new();
     let mut missing: BTreeSet<&str> = TYPES.into_iter().chain([SUBMISSION_REQUESTED]).collect();
     while !missing.is_empty() {
-        let next = tokio::time::timeout(Duration::from_secs(60), watching.next()).await;
+        let next = tokio::time::timeout(PATIENCE, watching.next()).await;
         let delivery = next.unwrap_or_else(|_| panic!("never seen: {missing:?}")).unwrap().unwrap();
         let one = look(&delivery);
         missing.remove(one.properties["type"].as_str().unwrap_or_default());

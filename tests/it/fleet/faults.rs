@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use greffier::antivirus::{Antivirus, AntivirusConfig, Scan};
 use greffier::model::event::{BUNDLE_READY, SUBMISSION_DELAYED, SUBMISSION_REJECTED};
 use greffier::model::message::Lane;
 use greffier::model::submission::{Content, FileRef, FiledUnder, Item, Stage, Submission};
@@ -15,7 +16,8 @@ use greffier::worker::{journal, records};
 use rustix::process::Signal;
 
 use super::harness::{
-    Ended, Fleet, Kind, Worker, all_done, enqueue, envelope, own_services, reference, reference_of, service, services, settle, state, stop,
+    Ended, Fleet, Kind, PATIENCE, Worker, all_done, enqueue, envelope, own_services, reference, reference_of, service, services, settle,
+    short_leases, state, stop,
 };
 
 const BOTH: [Kind; 2] = [Kind::Embedded, Kind::Real];
@@ -47,7 +49,7 @@ fn spoil(path: &Path) {
 async fn insist(queue: &dyn Queue, submission: &Submission) {
     let since = Instant::now();
     while let Err(e) = queue.enqueue(Lane::Submission, &envelope(submission)).await {
-        assert!(since.elapsed() < Duration::from_secs(60), "{e}");
+        assert!(since.elapsed() < PATIENCE, "{e}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -222,13 +224,13 @@ async fn full_then_enlarged(fleet: &Fleet, disk: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_stood_still_past_its_lease_does_no_harm() {
     let reference = reference_of(async |fleet| vec![fleet.heavy(1, 30_000_000).await]).await;
-    let fleet = Fleet::new(Kind::Embedded, |_| ()).await;
+    let fleet = Fleet::new(Kind::Embedded, short_leases).await;
     let frozen = fleet.worker();
     frozen.says("working").await;
     let submission = fleet.heavy(1, 30_000_000).await;
     fleet.send(Lane::Submission, &envelope(&submission)).await;
     begun(&fleet, &job_of(&submission), 0).await;
-    frozen.signal(Signal::STOP);
+    freeze(&fleet, &frozen).await;
     assert_eq!(fleet.records("outcomes/").await.len(), 0, "it was done before it could be frozen");
     // Its lease ends, another takes over and publishes.
     let other = fleet.worker();
@@ -244,6 +246,35 @@ async fn a_worker_that_stood_still_past_its_lease_does_no_harm() {
     fleet.submit(Lane::Submission, &next).await.outcome(&frozen).await;
 }
 
+/// Stops a worker where it is not writing to the queue's file: one that stands still in the middle of that keeps everybody else
+/// from writing, and no lease of its own ends.
+async fn freeze(fleet: &Fleet, worker: &Worker) {
+    let file = rusqlite::Connection::open(&fleet.config.queue.path).unwrap();
+    file.busy_timeout(Duration::ZERO).unwrap();
+    let since = Instant::now();
+    loop {
+        worker.signal(Signal::STOP);
+        // Its threads stop one after the other.
+        while !stands_still(worker) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if file.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
+            return;
+        }
+        assert!(since.elapsed() < PATIENCE, "the file is always being written");
+        worker.signal(Signal::CONT);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Whether every thread of a process is stopped.
+fn stands_still(worker: &Worker) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", worker.child.id())).unwrap();
+    // A thread that ends meanwhile does nothing any more.
+    let states = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    states.into_iter().all(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
+}
+
 /// Waits until a worker has begun this job more than `before` times; returns how often it was begun.
 async fn begun(fleet: &Fleet, job: &str, before: usize) -> usize {
     let since = Instant::now();
@@ -253,7 +284,7 @@ async fn begun(fleet: &Fleet, job: &str, before: usize) -> usize {
         if times > before {
             return times;
         }
-        assert!(since.elapsed() < Duration::from_secs(60), "{job} was never begun again: {entries:?}");
+        assert!(since.elapsed() < PATIENCE, "{job} was never begun again: {entries:?}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -263,6 +294,7 @@ async fn a_job_that_ends_every_worker_is_parked_and_its_neighbours_are_published
     for kind in BOTH {
         let neighbours = 7;
         let fleet = Fleet::new(kind, |config| {
+            short_leases(config);
             config.worker.max_redeliveries = 2;
             config.worker.submission_jobs = 3;
         })
@@ -368,6 +400,7 @@ async fn serve_killed_with_everything_it_started_loses_nothing() {
     let jobs = 30;
     let reference = reference(jobs).await;
     let fleet = Fleet::new(Kind::Embedded, |config| {
+        short_leases(config);
         config.http.listen = "127.0.0.1:0".into();
         config.worker.max_redeliveries = 40;
     })
@@ -408,6 +441,13 @@ async fn complete(fleet: &Fleet, n: usize) -> Submission {
     submission
 }
 
+/// Waits until the engine has scanned a file: one that was thawed first ends what was sent to it meanwhile.
+async fn engine_is_well(config: &greffier::config::Config) {
+    let patient = AntivirusConfig { scan_timeout_ms: 120_000, ..config.antivirus.clone() };
+    let file = std::sync::Arc::new(tempfile::tempfile().unwrap());
+    assert_eq!(Antivirus::new(&patient).unwrap().scan(&file, 0).await, Scan::Clean);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_publishes() {
     if !own_services("fleet::faults::an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_publishes", &["--with", "clamd"])
@@ -417,12 +457,13 @@ async fn an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_pu
     let fleet = Fleet::new(Kind::Embedded, |config| {
         config.antivirus.engines = vec![service("GREFFIER_TEST_CLAMD")];
         config.antivirus.required = true;
-        config.antivirus.connect_timeout_ms = 300;
-        config.antivirus.scan_timeout_ms = 500;
+        // Every file of every attempt waits so long for an engine that stands still; one that is well must do it in less.
+        config.antivirus.scan_timeout_ms = 1_500;
         config.worker.max_file_bytes = 10_000_000;
         config.worker.max_submission_bytes = 100_000_000;
     })
     .await;
+    engine_is_well(&fleet.config).await;
     let worker = fleet.worker();
     worker.says("working").await;
     for (n, down, up) in [(1, "freeze", "thaw"), (2, "kill", "start")] {
@@ -434,7 +475,10 @@ async fn an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_pu
         assert_eq!(parked["reason"]["code"], "JOB-UNDETERMINED", "{parked}");
         assert_eq!(following.kinds().iter().filter(|k| **k == SUBMISSION_DELAYED).count(), 2, "{:?}", following.kinds());
         assert_eq!(fleet.records("outcomes/").await.len(), n - 1);
+        // It is told before it is put aside.
+        fleet.until("it is put aside", Some(&worker), async |f| f.queue.peek(Place::Parked, 10).await.unwrap().len() == 1).await;
         services(up, "clamd", &state());
+        engine_is_well(&fleet.config).await;
         let id = parked["message_id"].as_str().unwrap();
         let requeued = fleet.command().args(["queue", "requeue", id]).output().unwrap();
         assert!(requeued.status.success(), "{}", String::from_utf8_lossy(&requeued.stderr));

@@ -10,7 +10,7 @@ use greffier::worker::config::{StagingPolicy, UndeterminedPolicy};
 use greffier::worker::records;
 use rustix::process::Signal;
 
-use super::harness::{Ended, Fleet, Kind, envelope, service};
+use super::harness::{Ended, Fleet, Kind, end, envelope, service, short_leases};
 
 const BOTH: [Kind; 2] = [Kind::Embedded, Kind::Real];
 
@@ -201,8 +201,8 @@ async fn what_stays_undetermined_is_tried_again_then_parked_and_requeued_by_comm
         assert_eq!(following.kinds().iter().filter(|k| **k == SUBMISSION_DELAYED).count(), 2, "{:?}", following.kinds());
         assert_eq!(fleet.audit()["parked"], 1);
 
-        // The outside world is well again, as far as this operator is concerned.
-        drop(worker);
+        // The outside world is well again, as far as this operator is concerned. It is told before it is put aside.
+        end(worker).await;
         let message_id = parked["message_id"].as_str().unwrap().to_owned();
         let requeued = fleet.command().args(["queue", "requeue", &message_id]).output().unwrap();
         assert!(requeued.status.success(), "{}", String::from_utf8_lossy(&requeued.stderr));
@@ -294,6 +294,8 @@ async fn the_first_signal_drains_and_the_rest_is_given_back() {
         let fleet = Fleet::new(kind, |config| {
             config.worker.drain_seconds = 1;
             config.worker.submission_jobs = 1;
+            // Far longer than this test waits.
+            config.queue.lease_seconds = 3_600;
         })
         .await;
         let mut worker = fleet.worker();
@@ -316,7 +318,7 @@ async fn the_first_signal_drains_and_the_rest_is_given_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_leaves_its_job_to_the_next() {
     for kind in BOTH {
-        let fleet = Fleet::new(kind, |_| ()).await;
+        let fleet = Fleet::new(kind, short_leases).await;
         let mut worker = fleet.worker();
         let submission = fleet.submission(10).await;
         let mut following = fleet.submit(Lane::Submission, &submission).await;

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::harness::{Fleet, Kind, Worker, all_done, enqueue, own_services, reference, services, setting, settle, state, stop, told};
+use super::harness::{
+    Fleet, Kind, Worker, all_done, enqueue, own_services, reference, services, setting, settle, short_leases, state, stop, told,
+};
 
 /// Kills one of two workers at random instants until `kills` have been killed.
 async fn kill_workers(fleet: &Fleet, kills: usize, seed: u64) -> Vec<Worker> {
@@ -28,6 +30,7 @@ async fn workers_killed_at_random_instants_lose_nothing_and_make_nothing_differe
     let reference = reference(jobs).await;
     for kind in [Kind::Embedded, Kind::Real] {
         let fleet = Fleet::new(kind, |config| {
+            short_leases(config);
             // Far above what these kills can do to an honest job.
             config.worker.max_redeliveries = 40;
             config.queue.delivery_limit = 1_000;
@@ -73,18 +76,23 @@ async fn broker_and_store_that_are_killed_or_frozen_are_waited_out() {
     settle(&fleet, &reference, "broker killed and frozen, store frozen").await;
 }
 
-/// Killed as soon as its outcome stands in the vault, a worker has not told it yet: the job that comes again must.
+/// Killed when its outcome stands in the vault, a worker has not told it yet: the job that comes again must be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_that_was_written_and_not_told_is_told_by_the_next_worker() {
     let reference = reference(1).await;
     for _ in 0..10 {
-        let fleet = Fleet::new(Kind::Embedded, |_| ()).await;
+        let fleet = Fleet::new(Kind::Embedded, short_leases).await;
         let mut worker = fleet.worker();
         worker.says("working").await;
         enqueue(&fleet, 1).await;
-        // As fast as it can: the moment to be met is short.
-        while fleet.count("outcomes/").await == 0 {}
+        // Its bundle is there, and its outcome comes a few files later. To tell is to write to the queue, which waits while we
+        // do: where we came in time, it cannot have told.
+        while fleet.count("bundles/").await == 0 {}
+        let writing = rusqlite::Connection::open(&fleet.config.queue.path).unwrap();
+        writing.execute_batch("BEGIN IMMEDIATE").unwrap();
+        fleet.until("an outcome", Some(&worker), async |fleet| fleet.count("outcomes/").await == 1).await;
         worker.kill();
+        drop(writing);
         let (told_before, _) = told(&fleet).await;
         settle(&fleet, &reference, "killed on its outcome").await;
         if told_before.is_empty() {

@@ -20,7 +20,7 @@ use prost::Message as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
-use super::harness::{Fleet, Following, Kind, Worker, end, envelope};
+use super::harness::{Fleet, Following, Kind, PATIENCE, Worker, end, envelope};
 use super::jobs::honest;
 use crate::doctor::{check, doctor};
 use crate::seal::openssl;
@@ -187,7 +187,7 @@ async fn a_trace_goes_from_the_sender_through_the_worker_to_the_events() {
         std::fs::write(deposit.join("APCV.01/nom-du-patient.txt"), text).unwrap();
         let worker = fleet.worker();
         let mut submit = fleet.command();
-        submit.arg("submit").arg(&deposit).args(["--json", "--timeout", "60"]);
+        submit.arg("submit").arg(&deposit).args(["--json", "--timeout", &PATIENCE.as_secs().to_string()]);
         submit.env("OTEL_SERVICE_NAME", "guichet").env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2");
         let submitted = tokio::task::spawn_blocking(move || submit.output().unwrap()).await.unwrap();
         let outcome: Value = serde_json::from_slice(&submitted.stdout).unwrap_or_else(|e| panic!("{e}: {submitted:?}"));
@@ -351,10 +351,7 @@ async fn a_trace_is_kept_where_whoever_began_it_keeps_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_not_there_costs_a_warning_and_nothing_else() {
-    // A port on which nobody listens, since it is bound and not listened on.
-    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = format!("http://{}", nobody.local_addr().unwrap());
+    let address = format!("http://{}", crate::support::nobody());
     let collector = Collector { address, ..Collector::default() };
     let fleet = traced(Kind::Embedded, &collector, |config| config.http.listen = "127.0.0.1:0".into()).await;
     let worker = fleet.worker();

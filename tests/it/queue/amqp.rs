@@ -6,7 +6,7 @@ use std::time::Duration;
 use greffier::model::message::{Envelope, Lane, ParkReason};
 use greffier::queue::amqp::wire;
 use greffier::queue::config::QueueConfig;
-use greffier::queue::{self, Health, Place, Queue, QueueError};
+use greffier::queue::{self, Health, Place, Queue, QueueError, Replies};
 use lapin::options::{
     BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOptions, QueueDeclareOptions,
     QueueDeleteOptions,
@@ -29,7 +29,8 @@ pub fn remove_all(config: &QueueConfig) {
     let mut queues = vec![format!("{p}.parked"), format!("{p}.events")];
     for lane in Lane::ALL {
         queues.push(format!("{p}.jobs.{lane}"));
-        queues.extend([1, 2, 3].map(|s| format!("{p}.retry.{lane}.{s}s")));
+        let seconds = config.retry_delays_seconds.iter().copied().chain([1, 2, 3]);
+        queues.extend(seconds.map(|s| format!("{p}.retry.{lane}.{s}s")));
     }
     runtime.block_on(async {
         let Ok(connection) = Connection::connect(&broker(), ConnectionProperties::default()).await else { return };
@@ -141,11 +142,15 @@ async fn a_lost_connection_is_waited_out() {
     again.settle.ack().await.expect("acknowledged");
     queue.enqueue(Lane::Submission, &job("c", None)).await.expect("enqueued");
     assert_eq!(next(&mut consumer).await.message.id, "c");
+    assert_eq!(told(&queue, replies).await.id, "e");
+    queue.close().await;
+}
+
+/// What comes when an event `e` is told to this box. It is made again when it is asked for; until then an event passes it by.
+async fn told(queue: &Arc<dyn Queue>, mut replies: Box<dyn Replies>) -> Envelope {
     let told = Envelope { reply_to: Some(replies.address()), ..job("e", None) };
-    let listening = tokio::spawn(async move { replies.next().await });
-    // The box is made again when it is asked for; until then an event passes it by.
+    let mut listening = tokio::spawn(async move { replies.next().await });
     let reply = tokio::time::timeout(PATIENCE, async {
-        let mut listening = listening;
         loop {
             queue.announce(&told).await.expect("announced");
             if let Ok(reply) = tokio::time::timeout(Duration::from_millis(300), &mut listening).await {
@@ -153,7 +158,39 @@ async fn a_lost_connection_is_waited_out() {
             }
         }
     });
-    assert_eq!(reply.await.expect("it comes").expect("it is read").id, "e");
+    reply.await.expect("it comes").expect("it is read")
+}
+
+/// A worker that waits for a job also waits for other things, and gives this up whenever one of them comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_in_vain_leaves_no_consumer_behind() {
+    let wire = Wire::new().await;
+    let bench = wire.bench();
+    let queue = bench.open().await;
+    let mut consumer = queue.consume(Lane::Submission, 1).await.expect("consumes");
+    let mut replies = queue.replies().await.expect("a box");
+    wire.up.send_replace(false);
+    becomes(&queue, false).await;
+    assert!(replies.next().await.is_err(), "it is told that replies may be lost");
+    // It finds out, and has to begin anew.
+    drop(tokio::time::timeout(Duration::from_millis(1), consumer.next()).await);
+    wire.up.send_replace(true);
+    becomes(&queue, true).await;
+    // Given up at every possible moment of that: after a tenth of a millisecond first, and each time a little later.
+    let mut moment = 0.000_1;
+    while moment < 0.2 {
+        drop(tokio::time::timeout(Duration::from_secs_f64(moment), consumer.next()).await);
+        drop(tokio::time::timeout(Duration::from_secs_f64(moment), replies.next()).await);
+        moment *= 1.05;
+    }
+    queue.enqueue(Lane::Submission, &job("a", None)).await.expect("enqueued");
+    let delivery = next(&mut consumer).await;
+    assert_eq!(delivery.message.id, "a");
+    let depths = queue.status().await.expect("counted");
+    let lane = depths.iter().find(|depth| depth.place == Place::Lane(Lane::Submission)).expect("the lane");
+    assert_eq!(lane.consumers, Some(1), "another would take jobs that nobody sees");
+    delivery.settle.ack().await.expect("acknowledged");
+    assert_eq!(told(&queue, replies).await.id, "e");
     queue.close().await;
 }
 

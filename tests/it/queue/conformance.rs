@@ -26,6 +26,7 @@ macro_rules! suite {
             a_released_job_comes_again_at_once
             a_job_dropped_in_a_panic_comes_again
             a_retried_job_comes_after_its_delay_with_its_attempt
+            a_retried_job_is_seen_while_it_waits
             retries_end
             parked_jobs_are_seen_with_their_reason_and_requeued_without_their_past
             one_parked_job_is_requeued_by_its_id
@@ -110,15 +111,29 @@ pub async fn a_retried_job_comes_after_its_delay_with_its_attempt(bench: &Bench)
         let began = Instant::now();
         let delay = delivery.settle.retry(&ParkReason::new("STORE-UNAVAILABLE", "the vault is away")).await.expect("put back for later");
         assert!(delay.as_secs_f64() <= step && delay.as_secs_f64() >= 0.8 * step, "jitter shortens by a fifth at most: {delay:?}");
-        let waiting = queue.peek(Place::Retry(Lane::Submission), 10).await.expect("seen");
-        assert_eq!(waiting.len(), 1);
-        assert_eq!(waiting[0].reason, Some(ParkReason::new("STORE-UNAVAILABLE", "the vault is away")));
-        assert_eq!((waiting[0].attempt, waiting[0].lane), (attempt, Some(Lane::Submission)));
         let again = next(&mut consumer).await;
         // The broker's clock began a moment before the answer came.
         assert!(began.elapsed() >= delay.mul_f64(0.95), "not before its delay: {:?} of {delay:?}", began.elapsed());
         assert_eq!((again.message.clone(), again.attempt), (job("a", Some("7")), attempt));
         again.settle.release().await.expect("released");
+    }
+}
+
+pub async fn a_retried_job_is_seen_while_it_waits(bench: &Bench) {
+    // Its last delay is longer than any machine takes to look.
+    for (attempt, delays) in [(1, &[3_600][..]), (2, &[1, 3_600])] {
+        let bench = bench.with_delays(delays);
+        let queue = bench.open().await;
+        queue.enqueue(Lane::Submission, &job("a", Some("7"))).await.expect("enqueued");
+        let mut consumer = queue.consume(Lane::Submission, 1).await.expect("consumes");
+        let reason = ParkReason::new("STORE-UNAVAILABLE", "the vault is away");
+        for _ in delays {
+            next(&mut consumer).await.settle.retry(&reason).await.expect("put back for later");
+        }
+        let waiting = queue.peek(Place::Retry(Lane::Submission), 10).await.expect("seen");
+        assert_eq!(waiting.len(), 1);
+        assert_eq!((&waiting[0].message, &waiting[0].reason), (&job("a", Some("7")), &Some(reason)));
+        assert_eq!((waiting[0].attempt, waiting[0].lane), (attempt, Some(Lane::Submission)));
     }
 }
 

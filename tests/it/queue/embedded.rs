@@ -140,18 +140,18 @@ async fn the_file_is_for_its_owner_only() {
 
 #[tokio::test]
 async fn waiting_in_vain_leaks_no_lease() {
-    let bench = Bench::embedded();
+    let mut bench = Bench::embedded();
+    // One that leaked would not end while we wait.
+    bench.config.lease_seconds = 3_600;
     let queue = bench.open().await;
     let mut consumer = queue.consume(Lane::Submission, 1).await.expect("consumes");
     queue.enqueue(Lane::Submission, &job("a", None)).await.expect("enqueued");
-    // Given up at every possible moment: wherever the lease was by then, the job must come again, long before it ends.
+    // Given up at every possible moment: wherever the lease was by then, the job must come again.
     for microseconds in (0..2000).step_by(10) {
         drop(tokio::time::timeout(std::time::Duration::from_micros(microseconds), consumer.next()).await);
     }
-    let began = std::time::Instant::now();
     let delivery = next(&mut consumer).await;
     assert_eq!(delivery.message.id, "a");
-    assert!(began.elapsed().as_secs() < bench.config.lease_seconds, "it was given back, its lease did not just end");
     delivery.settle.ack().await.expect("acknowledged");
 }
 
