@@ -74,7 +74,7 @@ async fn a_file_too_large_to_map_is_said_not_to_be_checked() {
 /// Processes that `parent` is the parent of: the one that forks, and the children it has forked.
 fn processes_of(parent: u32) -> Vec<Process> {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-    all.filter_map(|pid| Process::of(pid)).filter(|p| p.parent == parent).collect()
+    all.filter_map(Process::of).filter(|p| p.parent == parent).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
