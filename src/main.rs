@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     if arguments.nth(1).is_some_and(|a| a == greffier::sandbox::forkserver::FORK_ARGUMENT) {
         greffier::sandbox::forkserver::main();
     }
+    greffier::sandbox::forkserver::expect_children();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(greffier::cli::run()),
         Err(e) => {

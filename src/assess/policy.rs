@@ -20,8 +20,7 @@ pub fn finding(signal: &Signal, severities: &Severities) -> Option<Finding> {
         return Some(unknown_code(&signal.code));
     };
     let severity = match severities.get(signal.code.as_str()) {
-        // A technical failure stays one: a pipeline cannot declare it clean.
-        Some(policy) if message.severity != Severity::Fatal => policy.severity()?,
+        Some(policy) if !is_settled(message.category, message.severity) => policy.severity()?,
         _ => message.severity,
     };
     let fill = |text: &Text| Text::new(messages::fill(&text.fr, &signal.args, Lang::Fr), messages::fill(&text.en, &signal.args, Lang::En));
@@ -36,6 +35,12 @@ pub fn finding(signal: &Signal, severities: &Severities) -> Option<Finding> {
         args: signal.args.clone(),
         more: signal.more,
     })
+}
+
+/// What no pipeline may call anything else: a technical failure is not clean, and what an operator requires of the antivirus is
+/// his to take back (`antivirus.required`). Otherwise a file could be made to exceed the antivirus, and be accepted for it.
+fn is_settled(category: Category, severity: Severity) -> bool {
+    severity == Severity::Fatal || (category == Category::Antivirus && severity == Severity::Error)
 }
 
 /// The findings of a file and of everything inside it, places seen from outside.
@@ -102,6 +107,18 @@ mod tests {
         assert_eq!(finding(&Signal::new("bomb-depth"), &severities).unwrap().severity, Severity::Warning);
         assert!(finding(&Signal::new("bomb-members"), &severities).is_none());
         assert_eq!(finding(&Signal::new("sandbox-wall"), &severities).unwrap().severity, Severity::Fatal);
+    }
+
+    #[test]
+    fn what_the_antivirus_must_see_is_not_for_a_pipeline_to_forgive() {
+        for code in ["antivirus-infected", "antivirus-beyond-limits"] {
+            for policy in [Policy::Ignore, Policy::Warning] {
+                let severities = BTreeMap::from([(code.to_owned(), policy)]);
+                assert_eq!(finding(&Signal::new(code), &severities).unwrap().severity, Severity::Error, "{code}");
+            }
+        }
+        let severities = BTreeMap::from([("antivirus-skipped".to_owned(), Policy::Error)]);
+        assert_eq!(finding(&Signal::new("antivirus-skipped"), &severities).unwrap().severity, Severity::Error);
     }
 
     #[test]

@@ -41,6 +41,9 @@ const LZMA_ENDS_WITH_MARKER: u16 = 1 << 1;
 pub const MAX_WINDOW: u64 = 64 * 1024 * 1024;
 /// What the XZ decoder counts on top of its window.
 const XZ_OWN_KIB: u32 = 1024;
+/// The same for Zstandard, whose decoder holds its window twice over while that grows. More than any level but the `ultra` ones
+/// takes (8 MiB, which RFC 8878 §3.1.1.1.2 asks of every decoder).
+const MAX_WINDOW_ZSTANDARD: u64 = 16 * 1024 * 1024;
 /// The last bytes of a Deflate64 stream are handed over one by one: its decoder reads ahead by up to three, and what is left over
 /// would be counted as used.
 const DEFLATE64_LOOKAHEAD: usize = 4;
@@ -91,7 +94,7 @@ impl<'a> Unpacker<'a> {
             LZMA => Decoder::Lzma(Box::new(contained(|| lzma(raw, flags, declared)).unwrap_or(Err(Fault::Damaged))?)),
             ZSTANDARD => {
                 let mut decoder = Box::new(FrameDecoder::new());
-                decoder.set_max_window_size(MAX_WINDOW);
+                decoder.set_max_window_size(MAX_WINDOW_ZSTANDARD);
                 Decoder::Zstandard { decoder, rest: raw, frames: 0 }
             }
             XZ => {
@@ -206,7 +209,11 @@ fn xz(decoder: &mut XzStream, rest: &mut &[u8], ended: &mut bool, chunk: &mut [u
         return Ok(None);
     }
     let done = decoder.process(rest, chunk, Action::Finish).map_err(|error| match error.kind() {
-        std::io::ErrorKind::OutOfMemory => Fault::Window { bytes: u64::from(decoder.memory_usage().unwrap_or(0)) * 1024 },
+        // Its window is too large; or there is no room for it, beside the file and what has come out of it.
+        std::io::ErrorKind::OutOfMemory => match u64::from(decoder.memory_usage().unwrap_or(0)) * 1024 {
+            bytes if bytes > MAX_WINDOW => Fault::Window { bytes },
+            _ => Fault::Unsupported,
+        },
         std::io::ErrorKind::Unsupported => Fault::Unsupported,
         _ => Fault::Damaged,
     })?;

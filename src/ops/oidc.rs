@@ -515,7 +515,8 @@ fn algorithms(offered: Option<&[String]>) -> Probe {
     let name = "OpenID algorithms";
     let ours = |word: &&String| serde_json::from_value::<Algorithm>((*word).clone().into()).is_ok_and(|a| ALGORITHMS.contains(&a));
     let offered = offered.unwrap_or_default();
-    let taken: Vec<_> = offered.iter().filter(ours).map(String::as_str).collect();
+    // A set: a provider may say the same as often as it likes.
+    let taken: std::collections::BTreeSet<_> = offered.iter().filter(ours).map(String::as_str).collect();
     if taken.is_empty() {
         let said = display_safe(&offered.join(", "), 200);
         return unfit(
@@ -524,7 +525,7 @@ fn algorithms(offered: Option<&[String]>) -> Probe {
             "have them signed with RS256, PS256, ES256 or EdDSA",
         );
     }
-    Probe::passed(name, format!("ID tokens may be signed with {}", taken.join(", ")))
+    Probe::passed(name, format!("ID tokens may be signed with {}", taken.into_iter().collect::<Vec<_>>().join(", ")))
 }
 
 /// Keys that are published, and may have signed an ID token.

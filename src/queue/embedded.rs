@@ -182,6 +182,7 @@ impl Shared {
 /// Renews what is held, in a third of a lease: two renewals may fail before it ends.
 async fn renew(shared: Weak<Shared>, mut closed: watch::Receiver<bool>) {
     let mut last_sweep: Option<std::time::Instant> = None;
+    let mut expiring = false;
     loop {
         let Some(lease) = shared.upgrade().map(|s| s.lease) else { return };
         tokio::select! {
@@ -212,32 +213,30 @@ async fn renew(shared: Weak<Shared>, mut closed: watch::Receiver<bool>) {
             if let Err(e) = shared.write("sweep", schema::sweep).await {
                 tracing::debug!(error = %e, "cannot sweep old reply boxes");
             }
-            if let Err(e) = expire_events(&shared).await {
-                tracing::warn!(error = %e, "old events cannot be deleted; trying again in an hour");
-            }
+            expiring = shared.events_keep_days > 0;
+        }
+        if expiring {
+            // A part at each turn: leases must be renewed in time, however many events there are.
+            expiring = match expire_events(&shared).await {
+                Ok(more) => more,
+                Err(e) => {
+                    tracing::warn!(error = %e, "old events cannot be deleted; trying again in an hour");
+                    false
+                }
+            };
         }
     }
 }
 
-/// Deletes events that nobody took in `queue.events_keep_days`; by parts, so that jobs do not wait for it.
-async fn expire_events(shared: &Shared) -> Result<(), QueueError> {
-    if shared.events_keep_days == 0 {
-        return Ok(());
-    }
+/// Deletes some of the events that nobody took in `queue.events_keep_days`; whether there may be more.
+async fn expire_events(shared: &Shared) -> Result<bool, QueueError> {
     let before = now_ms().saturating_sub(i64::from(shared.events_keep_days) * DAY_MS);
-    let mut expired = 0;
-    loop {
-        let part = shared.write("delete old events", move |t| schema::expire_events(t, before, EXPIRED_AT_ONCE)).await?;
-        super::EVENTS_EXPIRED.inc_by(part as u64);
-        expired += part;
-        if part < EXPIRED_AT_ONCE || shared.is_closed() {
-            break;
-        }
-    }
+    let expired = shared.write("delete old events", move |t| schema::expire_events(t, before, EXPIRED_AT_ONCE)).await?;
+    super::EVENTS_EXPIRED.inc_by(expired as u64);
     if expired > 0 {
         tracing::info!(events = expired, queue.events_keep_days = shared.events_keep_days, "events that nobody took were deleted");
     }
-    Ok(())
+    Ok(expired == EXPIRED_AT_ONCE)
 }
 
 /// A leased job. Dropped unsettled, the job goes back at once: whoever had it panicked, or never saw it.

@@ -11,7 +11,9 @@
 //!    server, and a child dies with it.
 //! 3. **Signals from a terminal do not reach children**: the server leaves the group of its parent and ignores what asks
 //!    to end. Whether to go on with a file is the parent's to say.
-//! 4. A server that dies is replaced; it ends by itself when its parent is gone.
+//! 4. A server that dies or stands still is replaced; it ends by itself when its parent is gone.
+//! 5. Children of one server share where their code and data lie. **A child that crashes costs the server**: what a file learns
+//!    by crashing, if only whether it did, is no longer true for the next.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -20,7 +22,9 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     SocketFlags, SocketType,
@@ -39,6 +43,9 @@ pub const FORK_ARGUMENT: &str = "__forkserver";
 /// Largest order, bytes of JSON: what one datagram holds, well above what any order needs.
 const MAX_ORDER: usize = 64 * 1024;
 
+/// How long a server may take to fork. It does nothing else, so that one that takes longer is stuck, and all jobs with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Standard input, output and error of a child.
 const DESCRIPTORS: usize = 3;
 
@@ -48,8 +55,16 @@ pub(super) struct ForkServer {
     orders: mpsc::Sender<Asked>,
 }
 
+/// What the thread that keeps a server is asked.
+enum Asked {
+    /// A child.
+    Child(Birth),
+    /// The next child from a new server.
+    NewServer,
+}
+
 /// A child that was asked for.
-struct Asked {
+struct Birth {
     order: Vec<u8>,
     descriptors: [OwnedFd; DESCRIPTORS],
     /// Nobody waits there any more: the child is killed, by being dropped.
@@ -89,13 +104,20 @@ impl ForkServer {
         .map_err(|unborn| unborn.why)
     }
 
+    /// Lets children come from a new server from now on: those of one server have their code and data at the same addresses, and
+    /// what a file learns by making its child crash must not serve the next.
+    pub(super) fn renew(&self) {
+        // Where that thread is gone, the next child says so.
+        let _ = self.orders.send(Asked::NewServer);
+    }
+
     async fn attempt(&self, order: Vec<u8>, file: std::fs::File) -> Result<Child, Unborn> {
         let (stdout, stdout_of_child) = pipe_from_child()?;
         let (stderr, stderr_of_child) = pipe_from_child()?;
         let (born, birth) = oneshot::channel();
         let no_thread = || io::Error::other("the thread that starts children is gone");
-        let asked = Asked { order, descriptors: [file.into(), stdout_of_child, stderr_of_child], born };
-        self.orders.send(asked).map_err(|_| no_thread())?;
+        let asked = Birth { order, descriptors: [file.into(), stdout_of_child, stderr_of_child], born };
+        self.orders.send(Asked::Child(asked)).map_err(|_| no_thread())?;
         let process = birth.await.map_err(|_| no_thread())??;
         Ok(Child { process, stdout, stderr })
     }
@@ -145,55 +167,63 @@ impl Child {
     /// # Errors
     /// The system does not say how it ended.
     pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
-        // SAFETY: the descriptor is ours and open until the child is dropped, which this borrow outlives.
-        let watch = unsafe { AsyncFd::register_with_interest(self.process.pidfd.as_fd(), tokio::io::Interest::READABLE) }?;
-        // Readable once it has ended.
-        let _ = watch.readable().await?;
-        drop(watch);
-        self.process.reap()
+        self.process.ended().await
     }
 }
 
 /// A child of ours: to be killed and reaped by whoever drops it.
 #[derive(Debug)]
 struct OwnedChild {
-    pidfd: OwnedFd,
-    reaped: bool,
+    /// Gone once it has been reaped.
+    pidfd: Option<OwnedFd>,
 }
 
 impl OwnedChild {
     /// A descriptor of the child `pid`, which nobody but us can reap: the number cannot have been given to another.
     fn of(pid: Pid) -> io::Result<Self> {
-        Ok(Self { pidfd: pidfd_open(pid, PidfdFlags::empty())?, reaped: false })
+        Ok(Self { pidfd: Some(pidfd_open(pid, PidfdFlags::empty())?) })
     }
 
     fn kill(&self) {
-        if !self.reaped {
+        if let Some(pidfd) = &self.pidfd {
             // It fails only where the child has ended already.
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
         }
     }
 
     /// How the child ended; waits for it.
-    fn reap(&mut self) -> io::Result<ExitStatus> {
-        let status = wait_for(self.pidfd.as_fd())?;
-        self.reaped = true;
+    async fn ended(&mut self) -> io::Result<ExitStatus> {
+        let Some(pidfd) = &self.pidfd else { return Err(io::ErrorKind::NotFound.into()) };
+        // SAFETY: the descriptor is open for as long as `pidfd` is borrowed, which is longer than the watch.
+        let watch = unsafe { AsyncFd::register_with_interest(pidfd.as_fd(), tokio::io::Interest::READABLE) }?;
+        // Readable once it has ended.
+        let _ = watch.readable().await?;
+        drop(watch);
+        let status = wait_for(pidfd.as_fd())?;
+        self.pidfd = None;
         Ok(status)
     }
 }
 
 impl Drop for OwnedChild {
     fn drop(&mut self) {
-        if self.reaped {
-            return;
-        }
         self.kill();
-        // What was killed ends within moments, unless the file it reads is on a storage that hangs: no runtime waits.
-        let Ok(pidfd) = self.pidfd.try_clone() else { return };
-        let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || wait_for(pidfd.as_fd()).map(|_| ()));
-        if let Err(error) = reaper {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a child that was killed stays in the process table");
+        if let Some(pidfd) = self.pidfd.take() {
+            // What was killed ends within moments, unless the file it reads is on a storage that hangs: nobody waits for it.
+            reap_aside(move || wait_for(pidfd.as_fd()).map(|_| ()));
         }
+    }
+}
+
+/// Waits for a process that was killed in a thread of its own.
+fn reap_aside(wait: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    let reaper = std::thread::Builder::new().name("reaper".into()).spawn(move || {
+        if let Err(error) = wait() {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a process that was killed cannot be waited for");
+        }
+    });
+    if let Err(error) = reaper {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a process that was killed stays in the process table");
     }
 }
 
@@ -213,7 +243,11 @@ fn wait_for(pidfd: BorrowedFd<'_>) -> io::Result<ExitStatus> {
 /// Hands orders to a server until nobody is left who could give one.
 fn keep(program: &Path, asked: &mpsc::Receiver<Asked>) {
     let mut server: Option<Server> = None;
-    while let Ok(Asked { order, descriptors, born }) = asked.recv() {
+    while let Ok(asked) = asked.recv() {
+        let Asked::Child(Birth { order, descriptors, born }) = asked else {
+            server = None;
+            continue;
+        };
         let child = ask(&mut server, program, &order, &descriptors);
         // The child's ends must be the child's alone, or its silence would never end.
         drop(descriptors);
@@ -244,6 +278,9 @@ struct Server {
 impl Server {
     fn start(program: &Path) -> io::Result<Self> {
         let (socket, of_server) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        for waiting in [sockopt::Timeout::Recv, sockopt::Timeout::Send] {
+            sockopt::set_socket_timeout(&socket, waiting, Some(PATIENCE))?;
+        }
         let process = Command::new(program)
             .arg(FORK_ARGUMENT)
             .env_clear()
@@ -281,10 +318,16 @@ impl Server {
             return Err(Unborn::server_gone(io::ErrorKind::UnexpectedEof));
         }
         let answer = i32::from_ne_bytes(answer);
-        match Pid::from_raw(answer) {
-            Some(pid) if answer > 0 => Ok(OwnedChild::of(pid)?),
-            _ => Err(io::Error::from_raw_os_error(answer.saturating_neg()).into()),
+        if answer <= 0 {
+            return Err(io::Error::from_raw_os_error(answer.saturating_neg()).into());
         }
+        let Some(pid) = Pid::from_raw(answer) else { return Err(Unborn::server_gone(io::ErrorKind::InvalidData)) };
+        OwnedChild::of(pid).map_err(|why| {
+            // It runs, and nobody would ever hear of it.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            why.into()
+        })
     }
 }
 
@@ -292,8 +335,24 @@ impl Drop for Server {
     fn drop(&mut self) {
         // It holds nothing: what it has started is ours.
         let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Ok(Some(status)) = self.process.try_wait() {
+            tracing::debug!(%status, "the process that starts inspection processes has ended");
+            return;
+        }
+        let waited = self.process.id();
+        reap_aside(move || {
+            let Some(pid) = i32::try_from(waited).ok().and_then(Pid::from_raw) else { return Ok(()) };
+            rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()))?;
+            Ok(())
+        });
     }
+}
+
+/// Sees to it that ended children can be asked how they ended: whoever starts this program may have left SIGCHLD ignored, and
+/// then the kernel forgets them at once (wait(2)). To be called before any runtime exists.
+pub fn expect_children() {
+    // SAFETY: restores the default disposition, which installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
 /// Entry point of the server's process. Never returns.

@@ -276,7 +276,10 @@ impl Sandbox {
             // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
             // kernel's out-of-memory killer, our own end). What else asks a process to end, children ignore.
             Conversation::Ended { status, .. } if status.signal() == Some(libc::SIGKILL) => Err(SandboxError::Killed),
-            Conversation::Ended { status, complaint, .. } => Ok(Ending::Died(Death::of(status, &complaint))),
+            Conversation::Ended { status, complaint, .. } => {
+                self.children.renew();
+                Ok(Ending::Died(Death::of(status, &complaint)))
+            }
         }
     }
 }

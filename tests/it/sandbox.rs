@@ -180,16 +180,19 @@ async fn a_server_that_dies_is_replaced() {
         let facts = sandbox.inspect(file(b"Bonjour.\n")).await.unwrap();
         assert_eq!(facts.size, 9);
     }
-    // One that stands still delays, and nothing else.
-    let [server] = processes_of(ourselves)[..] else { panic!("one server and no child") };
-    server.signal(rustix::process::Signal::STOP);
-    let waiting = tokio::spawn({
-        let sandbox = sandbox.clone();
-        async move { sandbox.inspect(file(b"Bonjour.\n")).await.unwrap().size }
-    });
-    tokio::task::yield_now().await;
-    server.signal(rustix::process::Signal::CONT);
-    assert_eq!(waiting.await.unwrap(), 9);
+    // One that stands still is replaced too.
+    let [still] = processes_of(ourselves)[..] else { panic!("one server and no child") };
+    still.signal(rustix::process::Signal::STOP);
+    assert_eq!(sandbox.inspect(file(b"Bonjour.\n")).await.unwrap().size, 9);
+    wait_until("its end", || (!still.is_running()).then_some(()));
+    // A crash costs the server: the next child has its code elsewhere. What only takes too much does not.
+    let server = || processes_of(ourselves)[0].pid;
+    let before = server();
+    assert_eq!(sandbox.inspect(file(b"Bonjour.\n")).await.unwrap().size, 9);
+    assert_eq!(server(), before);
+    assert_eq!(sandbox.drill(Drill::Stack).await.unwrap(), "sandbox-crash");
+    assert_eq!(sandbox.inspect(file(b"Bonjour.\n")).await.unwrap().size, 9);
+    assert_ne!(server(), before);
     drop(sandbox);
     wait_until("the end of the server", || processes_of(ourselves).is_empty().then_some(()));
 }

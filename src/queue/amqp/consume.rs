@@ -132,10 +132,12 @@ impl Consumer for LaneConsumer {
 
     async fn stop(&mut self) {
         self.stopped = true;
-        if self.beginning.0.is_some()
-            && let Ok(Ok(stream)) = tokio::time::timeout(GOODBYE, self.subscribed()).await
-        {
-            self.stream = Some(stream);
+        if self.beginning.0.is_some() {
+            if let Ok(Ok(stream)) = tokio::time::timeout(GOODBYE, self.subscribed()).await {
+                self.stream = Some(stream);
+            }
+            // Where it is answered after all, nobody keeps it, and it is cancelled.
+            self.beginning.0 = None;
         }
         let Some((channel, mut stream)) = self.stream.take() else { return };
         if let Err(e) = channel.basic_cancel(stream.tag(), BasicCancelOptions::default()).await {
