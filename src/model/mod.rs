@@ -21,6 +21,7 @@ pub mod report;
 pub mod rounds;
 pub mod submission;
 pub mod text;
+pub mod work;
 
 pub use facts::{Facts, Signal};
 pub use finding::{Category, Code, Finding, Severity, Verdict};
