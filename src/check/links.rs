@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::item_span;
 use crate::gazelle::link::{Recognised, recognise};
-use crate::gazelle::{GazelleClient, GazelleConfig, GazellePolicy, PinSource};
+use crate::gazelle::{CopyId, GazelleClient, GazelleConfig, GazellePolicy, Owner, PinSource};
 use crate::model::gazelle::{GazelleFacts, GazelleOutcome, Unreachable};
 use crate::telemetry::{self, KeyValue};
 
@@ -19,6 +19,8 @@ pub struct Links {
     config: Arc<GazelleConfig>,
     policy: Arc<GazellePolicy>,
     pins: Arc<dyn PinSource>,
+    /// For whom copies are looked up.
+    owner: Owner,
 }
 
 impl std::fmt::Debug for Links {
@@ -28,28 +30,29 @@ impl std::fmt::Debug for Links {
 }
 
 impl Links {
-    /// Asks with `config` the hosts that `policy` allows; `pins` are copies kept by earlier runs.
+    /// Asks with `config` the hosts that `policy` allows; `pins` are copies kept by earlier runs for `owner`.
     ///
     /// # Errors
     /// Settings that cannot work, or no usable TLS.
-    pub fn new(config: GazelleConfig, policy: GazellePolicy, pins: Arc<dyn PinSource>) -> Result<Self, crate::gazelle::ClientError> {
+    pub fn new(
+        config: GazelleConfig,
+        policy: GazellePolicy,
+        pins: Arc<dyn PinSource>,
+        owner: Owner,
+    ) -> Result<Self, crate::gazelle::ClientError> {
         let client = GazelleClient::new(config.clone(), policy.clone())?;
-        Ok(Self { client, config: Arc::new(config), policy: Arc::new(policy), pins })
+        Ok(Self { client, config: Arc::new(config), policy: Arc::new(policy), pins, owner })
     }
 
-    /// The same client, and so the same politeness towards every host, with other copies.
+    /// The same client, and so the same politeness towards every host, with the copies of `owner`.
     #[must_use]
-    pub fn with_pins(&self, pins: Arc<dyn PinSource>) -> Self {
-        Self { pins, ..self.clone() }
+    pub fn with_pins(&self, pins: Arc<dyn PinSource>, owner: Owner) -> Self {
+        Self { pins, owner, ..self.clone() }
     }
 
-    /// Identities of the links among `urls` whose copies may stand in for them.
-    pub fn identities<'a>(&self, urls: impl IntoIterator<Item = &'a str>) -> std::collections::BTreeSet<String> {
-        let of = |url: &str| match recognise(url, &self.policy, &self.config) {
-            Recognised::Report(link) => Some(link.facts.id.clone()),
-            Recognised::Settled(..) => None,
-        };
-        urls.into_iter().filter_map(of).collect()
+    /// The name of the copy that `owner` may have of what `url` leads to; `None` where it leads to no report.
+    pub fn copy_id(&self, url: &str, owner: &Owner) -> Option<CopyId> {
+        self.client.copy_id(url, owner)
     }
 
     /// Starts asking `links` (position of the item in its submission, its id, address); one task per host gives the facts of
@@ -76,11 +79,10 @@ impl Links {
         let mut all = Vec::with_capacity(links.len());
         for (position, id, url) in links {
             let facts = match &silent {
-                // Asked as if offline: a pinned copy still stands in where there is one.
-                Some(outcome) => self.without_asking(&url, outcome).await,
+                Some(outcome) => self.without_asking(&url, outcome),
                 None => {
                     let span = item_span("gazelle", position);
-                    let facts = span.run(self.client.fetch_or_replay(&url, self.pins.as_ref())).await;
+                    let facts = span.run(self.client.fetch(&url)).await;
                     span.set(KeyValue::new("greffier.gazelle.outcome", facts.outcome.label()));
                     facts
                 }
@@ -88,12 +90,12 @@ impl Links {
             if one_host && silent.is_none() && is_silence(&facts.outcome) {
                 silent = Some(facts.outcome.clone());
             }
-            all.push((id, facts));
+            all.push((id, self.client.beside_copy(&url, facts, self.pins.as_ref(), &self.owner)));
         }
         all
     }
 
-    async fn without_asking(&self, url: &str, outcome: &GazelleOutcome) -> GazelleFacts {
+    fn without_asking(&self, url: &str, outcome: &GazelleOutcome) -> GazelleFacts {
         match recognise(url, &self.policy, &self.config) {
             Recognised::Report(link) => GazelleFacts { link: link.facts, outcome: outcome.clone(), replayed: None, drift: Vec::new() },
             Recognised::Settled(link, settled) => GazelleFacts { link, outcome: settled, replayed: None, drift: Vec::new() },

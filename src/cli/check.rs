@@ -20,7 +20,7 @@ use crate::check::links::Links;
 use crate::check::previews::Renderers;
 use crate::check::{Checked, Examiner, Progress};
 use crate::config::Config;
-use crate::gazelle::{DirPins, GazelleConfig, NoPins, PinSource, pin};
+use crate::gazelle::{CopyId, DirPins, GazelleConfig, NoPins, Owner, PinSource, pin};
 use crate::model::Lang;
 use crate::model::gazelle::Pin;
 use crate::model::report::Report;
@@ -118,7 +118,13 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
         None => Arc::new(NoPins),
     };
     let gazelle = GazelleConfig { offline: config.gazelle.offline || args.offline, ..config.gazelle.clone() };
-    let links = Links::new(gazelle, loaded.pipeline.gazelle.clone(), pins)?;
+    let owner = Owner::local(&loaded.pipeline.id, &submission.candidature.number);
+    let links = Links::new(gazelle, loaded.pipeline.gazelle.clone(), pins, owner.clone())?;
+    let copies = submission.items.iter().filter_map(|item| match &item.content {
+        Content::Link(link) => Some((item.id.clone(), links.copy_id(&link.url, &owner)?)),
+        Content::File(_) => None,
+    });
+    let copies: BTreeMap<String, CopyId> = copies.collect();
     let renderers = Renderers::find(&config.preview, std::env::var_os("PATH").as_deref())?;
     let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs())
         .with_links(links)
@@ -134,7 +140,7 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let written = match &args.out {
         Some(out) => {
             let previews = examiner.previews(&report, &submission, sources.clone()).await;
-            let outputs = Outputs { out, previews, pins: &pins, signing: signing.as_mut() };
+            let outputs = Outputs { out, previews, pins: &pins, copies: &copies, signing: signing.as_mut() };
             Some(write_outputs(outputs, &mut report, &submission, &sources)?)
         }
         None => None,
@@ -200,6 +206,8 @@ struct Outputs<'a> {
     out: &'a Path,
     previews: BTreeMap<String, Vec<bundle::Preview>>,
     pins: &'a BTreeMap<String, Pin>,
+    /// Under which name each of `pins` is kept for the next run.
+    copies: &'a BTreeMap<String, CopyId>,
     signing: Option<&'a mut Signing>,
 }
 
@@ -257,12 +265,14 @@ fn write_outputs(outputs: Outputs<'_>, report: &mut Report, submission: &Submiss
     let failed = |what: &Path| format!("OUTPUT-UNWRITABLE: cannot write {}", what.display());
     std::fs::create_dir_all(out).with_context(|| failed(out))?;
     let mut options = bundle::Options { previews: outputs.previews, ..bundle::Options::default() };
-    for pin in outputs.pins.values() {
+    for (item, pin) in outputs.pins {
         let folder = pin::directory(&pin.link.id);
         for (name, bytes) in pin.to_files() {
-            let kept = out.join(PINS).join(&folder);
-            std::fs::create_dir_all(&kept).with_context(|| failed(&kept))?;
-            std::fs::write(kept.join(&name), &bytes).with_context(|| failed(&kept))?;
+            if let Some(copy) = outputs.copies.get(item) {
+                let kept = out.join(PINS).join(copy.directory());
+                std::fs::create_dir_all(&kept).with_context(|| failed(&kept))?;
+                std::fs::write(kept.join(&name), &bytes).with_context(|| failed(&kept))?;
+            }
             options.attachments.insert(format!("gazelle/{folder}/{name}"), bytes);
         }
     }

@@ -16,7 +16,7 @@ use crate::check::links::Links;
 use crate::check::places::Places;
 use crate::check::previews::Renderers;
 use crate::config::Config;
-use crate::gazelle::NoPins;
+use crate::gazelle::{NoPins, Owner};
 use crate::metrics::{Build, Metrics, StoreName};
 use crate::model::facts::INSPECTOR_VERSION;
 use crate::model::probe::Probe;
@@ -131,7 +131,8 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
     let examiner = Examiner::new(sandbox, Some(cache), places.total()).with_renderers(renderers).with_antivirus(antivirus);
     let mut links = BTreeMap::new();
     for loaded in pipelines.all() {
-        let asks = Links::new(config.gazelle.clone(), loaded.pipeline.gazelle.clone(), Arc::new(NoPins))?;
+        let asks =
+            Links::new(config.gazelle.clone(), loaded.pipeline.gazelle.clone(), Arc::new(NoPins), Owner::local(&loaded.pipeline.id, ""))?;
         links.insert(loaded.pipeline.id.clone(), asks);
     }
     let spool = spool(config, vault.as_ref())?;

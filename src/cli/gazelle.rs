@@ -9,7 +9,7 @@ use super::render::{self, Style};
 use super::{exit_code, find_pipeline};
 use crate::assess::policy;
 use crate::config::Config;
-use crate::gazelle::{DirPins, GazelleClient, GazelleConfig, NoPins, PinSource, assess, pin};
+use crate::gazelle::{DirPins, GazelleClient, GazelleConfig, NoPins, Owner, PinSource, assess};
 use crate::model::gazelle::GazelleOutcome;
 use crate::model::{Lang, Verdict};
 use crate::pipeline;
@@ -61,15 +61,19 @@ pub async fn run(args: GazelleArgs, config: &Config, lang: Lang) -> anyhow::Resu
         None => Box::new(NoPins),
     };
     let style = Style::new(lang);
+    // No candidature: the folder of copies is the user's own.
+    let owner = Owner::local(&pipeline.id, "");
     let mut severities = Vec::new();
     for url in &args.urls {
-        let facts = client.fetch_or_replay(url, pins.as_ref()).await;
+        let facts = client.fetch_or_replay(url, pins.as_ref(), &owner).await;
         let signals = assess(&facts, &pipeline.gazelle, None, None);
         let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, &pipeline.severities)).collect();
         policy::settle(&mut findings);
         severities.extend(findings.iter().map(|f| f.severity));
-        if let (Some(folder), GazelleOutcome::Fetched { pin, .. }, None) = (&args.pins, &facts.outcome, &facts.replayed) {
-            let folder = folder.join(pin::directory(&facts.link.id));
+        if let (Some(folder), GazelleOutcome::Fetched { pin, .. }, None) = (&args.pins, &facts.outcome, &facts.replayed)
+            && let Some(copy) = client.copy_id(url, &owner)
+        {
+            let folder = folder.join(copy.directory());
             std::fs::create_dir_all(&folder).with_context(|| format!("OUTPUT-UNWRITABLE: cannot write {}", folder.display()))?;
             for (name, bytes) in pin.to_files() {
                 std::fs::write(folder.join(name), bytes)

@@ -6,7 +6,7 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use super::files::shown;
 use super::parts;
 use crate::gazelle::report::{decode, form, legacy, read_record, read_report, unwrap_zip};
-use crate::gazelle::{GazelleConfig, GazellePolicy, link, polite, scrub};
+use crate::gazelle::{GazelleConfig, GazellePolicy, Owner, link, polite, scrub};
 use crate::model::message::Lane;
 use crate::queue::amqp::wire;
 
@@ -103,6 +103,10 @@ pub fn gazelle_link(bytes: &[u8]) {
                     let rule = policy().host(url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
                     assert!(rule.is_some() && url.username().is_empty() && url.password().is_none(), "leads elsewhere: {url}");
                 }
+                let (a, b) = (Owner::new("deposits", "lgc", "A"), Owner::new("deposits", "lgc", "B"));
+                let copy = link.copy_id(&a);
+                assert_ne!(copy, link.copy_id(&b), "two candidatures share a copy");
+                assert!(!copy.as_str().contains(secret) && copy.as_str() != link.facts.id, "a copy is named by key or result");
                 link.facts
             }
         };

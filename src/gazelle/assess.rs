@@ -7,11 +7,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::gazelle::{
-    Expectation, GazelleFacts, GazelleOutcome, GazellePolicy, GazelleReport, HostRole, LinkFacts, LinkKind, NotAllowed, ReplayReason,
-    ReportDate, TestResult, Unreachable,
+    Expectation, GazelleFacts, GazelleOutcome, GazellePolicy, GazelleReport, HostRole, LinkFacts, LinkKind, NotAllowed, ReportDate,
+    TestResult, Unreachable,
 };
 use crate::model::{Place, Signal};
 
+use super::fetch::AVAILABILITY;
 use super::link::is_oid;
 use super::pin::record_result;
 
@@ -79,12 +80,7 @@ fn outcome(facts: &GazelleFacts, signals: &mut Vec<Signal>) {
     let host = facts.link.host.as_deref().unwrap_or("—");
     let id = facts.link.result_id.as_deref().unwrap_or("—");
     let signal = match &facts.outcome {
-        GazelleOutcome::Fetched { report, .. } => {
-            if !report.needed_credential {
-                return;
-            }
-            Signal::new("gazelle-read-with-credential").arg("host", host)
-        }
+        GazelleOutcome::Fetched { .. } => return,
         GazelleOutcome::NotALink { why } => Signal::new("gazelle-not-a-link").arg("link", link).arg("why", why.as_str()),
         GazelleOutcome::NotAllowed { why } => match why {
             NotAllowed::Host(host) => Signal::new("gazelle-host-not-allowed").arg("host", host.as_str()),
@@ -99,7 +95,10 @@ fn outcome(facts: &GazelleFacts, signals: &mut Vec<Signal>) {
         GazelleOutcome::ShapeOnly => {
             Signal::new("gazelle-shape-only").arg("link", link).arg("page", facts.link.kind.map_or("—", LinkKind::as_str))
         }
-        GazelleOutcome::Private { status } => {
+        GazelleOutcome::Private { status, opens_with_credential } => {
+            if *opens_with_credential {
+                signals.push(Signal::new("gazelle-read-with-credential").arg("host", host));
+            }
             Signal::new("gazelle-private").arg("host", host).arg("status", *status).arg("key", u8::from(facts.link.has_share_key))
         }
         GazelleOutcome::Unknown => Signal::new("gazelle-unknown").arg("host", host).arg("id", id),
@@ -302,12 +301,12 @@ fn record(link: &LinkFacts, report: &GazelleReport, signals: &mut Vec<Signal>) {
 /// Where the report comes from, and whether it changed.
 fn history(facts: &GazelleFacts, signals: &mut Vec<Signal>) {
     if let Some(replayed) = &facts.replayed {
-        let signal = match replayed.because {
-            ReplayReason::Gone => Signal::new("gazelle-gone").arg("now", facts.drift.first().map_or("—", |d| d.now.as_str())),
-            ReplayReason::Offline => Signal::new("gazelle-replayed").arg("because", "offline"),
-            ReplayReason::Unreachable => Signal::new("gazelle-replayed").arg("because", "unreachable"),
-        };
-        signals.push(signal.arg("fetched_at", replayed.fetched_at.as_str()));
+        let because = replayed.because.as_str();
+        signals.push(Signal::new("gazelle-replayed").arg("because", because).arg("fetched_at", replayed.fetched_at.as_str()));
+        return;
+    }
+    if let Some(gone) = facts.drift.iter().find(|d| d.field == AVAILABILITY) {
+        signals.push(Signal::new("gazelle-gone").arg("now", gone.now.as_str()).arg("fetched_at", gone.pinned.as_str()));
         return;
     }
     let mut visible = facts.drift.iter().filter(|d| d.field != "bytes").peekable();

@@ -19,7 +19,8 @@ pub struct GazelleConfig {
     /// `host:port` pairs that may be asked over plain `http:` and must then resolve to loopback addresses
     /// only. For tests and nothing else; the host must be on the pipeline's allow-list too.
     pub allow_loopback: Vec<String>,
-    /// Credentials by host. They are tried only after an anonymous reader was refused.
+    /// Credentials by host. Tried only after an anonymous reader was refused, to tell a private result from one that does
+    /// not exist; what they open is neither copied nor judged.
     pub credentials: Vec<Credential>,
     /// PEM file of certificate authorities trusted besides the system's (an outgoing proxy, a test server).
     pub extra_ca_file: Option<PathBuf>,

@@ -9,9 +9,10 @@
 //!    is unknown, provided that the service itself is there (`GET /evs/rest/validations` answers `405`; a `404` there
 //!    means that the server moved or is down, which is not the vendor's fault).
 //! 3. With the report in hand, the record is asked too: it alone names the tested object.
-//! 4. Only where an anonymous reader is refused and a credential for H is configured, all of it again with it. Before a
-//!    result is called private, the service itself is asked as in 2: where it refuses everybody (a firewall, a closed
-//!    service), that is not the vendor's fault either.
+//! 4. Only where an anonymous reader is refused and a credential for H is configured, the record is asked for with it, to
+//!    tell whether the result exists; nothing else of that answer is kept ([`pin`](super::pin)). Before a result is called
+//!    private, the service itself is asked as in 2: where it refuses everybody (a firewall, a closed service), that is not
+//!    the vendor's fault either.
 //!
 //! Links to an EVS Client 5 are asked at its text endpoints first, then as above.
 
@@ -29,7 +30,7 @@ use url::Url;
 use super::config::{Credential, GazelleConfig, GazellePolicy};
 use super::guard::{Guard, Lookup, Refusal, SystemLookup};
 use super::link::{self, Link, Recognised};
-use super::pin::{self, PinSource};
+use super::pin::{self, CopyId, Owner, PinError, PinSource};
 use super::polite::{self, Politeness};
 use super::redact;
 use super::report::{self, Unreadable, legacy};
@@ -43,6 +44,9 @@ use crate::model::text::display_safe;
 const USER_AGENT: &str = concat!("greffier/", env!("CARGO_PKG_VERSION"));
 const XML: &str = "application/xml";
 const JSON: &str = "application/json";
+
+/// Field of a [`Drift`] that tells that the server no longer gives what an earlier run could read: `pinned` is when that was.
+pub(super) const AVAILABILITY: &str = "availability";
 
 /// Why a client cannot be built: the settings, or the system's certificate store. A reason not to start.
 #[derive(Debug, thiserror::Error)]
@@ -110,59 +114,62 @@ impl GazelleClient {
         }
     }
 
-    /// As [`GazelleClient::fetch`], with copies pinned earlier: offline, or where the server no longer gives the
-    /// report, the copy stands in for it; where it does, the facts say how the two differ.
-    pub async fn fetch_or_replay(&self, url: &str, pins: &dyn PinSource) -> GazelleFacts {
-        let recognised = link::recognise(url, &self.policy, &self.config);
-        let Recognised::Report(link) = recognised else { return self.fetch(url).await };
-        let pinned = match pins.find(&link.facts.id) {
-            Ok(Some(pin)) => match pin::report_of(&pin, self.config.max_body_bytes) {
-                Ok(report) => Ok(Some((pin, report))),
-                Err(e) => Err(e.to_string()),
-            },
-            Ok(None) => Ok(None),
-            Err(e) => Err(e.to_string()),
-        };
-        let mut now = self.fetch(url).await;
-        let because = match &now.outcome {
-            GazelleOutcome::Fetched { .. } => None,
-            GazelleOutcome::Offline => Some(ReplayReason::Offline),
-            GazelleOutcome::Unreachable { .. } => Some(ReplayReason::Unreachable),
-            _ => Some(ReplayReason::Gone),
-        };
-        let (pin, report) = match pinned {
-            Ok(Some(pinned)) => pinned,
+    /// The name of the copy that `owner` may have of what `url` leads to; `None` where it leads to no report.
+    pub fn copy_id(&self, url: &str, owner: &Owner) -> Option<CopyId> {
+        match link::recognise(url, &self.policy, &self.config) {
+            Recognised::Report(link) => Some(link.copy_id(owner)),
+            Recognised::Settled(..) => None,
+        }
+    }
+
+    /// As [`GazelleClient::fetch`], beside the copy that `owner` has of it: see [`GazelleClient::beside_copy`].
+    pub async fn fetch_or_replay(&self, url: &str, pins: &dyn PinSource, owner: &Owner) -> GazelleFacts {
+        let now = self.fetch(url).await;
+        self.beside_copy(url, now, pins, owner)
+    }
+
+    /// What is known of a link, from what the server said `now` and from the copy that `owner` has of the same result,
+    /// opened with the same share keys. The copy stands in where the server gave no answer; where it gave the report, the
+    /// facts say how the two differ; where it refused, they say that the report was readable before, and nothing of it.
+    pub fn beside_copy(&self, url: &str, mut now: GazelleFacts, pins: &dyn PinSource, owner: &Owner) -> GazelleFacts {
+        let Recognised::Report(link) = link::recognise(url, &self.policy, &self.config) else { return now };
+        let found = match pins.find(&link.copy_id(owner)) {
             Ok(None) => return now,
+            Ok(Some(pin)) if pin.link.id != link.facts.id || pin.needed_credential => Err(PinError::OtherLink),
+            Ok(Some(pin)) => pin::report_of(&pin, self.config.max_body_bytes).map(|report| (pin, report)).map_err(PinError::from),
+            Err(e) => Err(e),
+        };
+        let (pin, report) = match found {
+            Ok(found) => found,
             // A damaged copy matters to the verdict where it is needed, and only there.
-            Err(why) if because == Some(ReplayReason::Offline) => {
-                return facts(now.link, unreachable(Unreachable::PinDamaged, why));
+            Err(why) if matches!(now.outcome, GazelleOutcome::Offline) => {
+                return facts(now.link, unreachable(Unreachable::PinDamaged, why.to_string()));
             }
             Err(why) => {
                 tracing::warn!(gazelle.link = %now.link.shown, error = %why, "pinned copy of a gazelle report cannot be used");
                 return now;
             }
         };
-        match because {
-            None => {
-                if let GazelleOutcome::Fetched { report: new, pin: new_pin } = &now.outcome {
-                    now.drift = pin::drift((&pin, &report), (new_pin, new));
-                }
-                now
+        let because = match &now.outcome {
+            GazelleOutcome::Offline => ReplayReason::Offline,
+            GazelleOutcome::Unreachable { reason, .. } if reason.is_outage() => ReplayReason::Unreachable,
+            GazelleOutcome::Pending { .. } => ReplayReason::Pending,
+            GazelleOutcome::Fetched { report: new, pin: new_pin } => {
+                now.drift = pin::drift((&pin, &report), (new_pin, new));
+                return now;
             }
-            Some(because) => {
-                let drift = match because {
-                    ReplayReason::Gone => {
-                        vec![Drift { field: "availability".into(), pinned: "fetched".into(), now: outcome_word(&now.outcome).into() }]
-                    }
-                    _ => Vec::new(),
-                };
-                GazelleFacts {
-                    replayed: Some(Replayed { fetched_at: pin.fetched_at.clone(), because }),
-                    drift,
-                    link: now.link,
-                    outcome: GazelleOutcome::Fetched { report: Box::new(report), pin: Box::new(pin) },
-                }
+            GazelleOutcome::Private { .. } | GazelleOutcome::Unknown => {
+                let answer = outcome_word(&now.outcome).into();
+                now.drift = vec![Drift { field: AVAILABILITY.into(), pinned: pin.fetched_at, now: answer }];
+                return now;
             }
+            _ => return now,
+        };
+        GazelleFacts {
+            replayed: Some(Replayed { fetched_at: pin.fetched_at.clone(), because }),
+            drift: Vec::new(),
+            link: now.link,
+            outcome: GazelleOutcome::Fetched { report: Box::new(report), pin: Box::new(pin) },
         }
     }
 
@@ -182,30 +189,26 @@ impl GazelleClient {
         }
     }
 
-    /// Asks once, anonymously; then with a credential, where there is one and it is needed.
+    /// Asks once, anonymously. Where that is refused and there is a credential, only whether it opens the result is asked
+    /// and kept: see [`pin`] for why nothing else is.
     async fn round(&self, link: &Link) -> GazelleOutcome {
         if link.is_legacy()
             && let Some(outcome) = self.legacy(link).await
         {
             return outcome;
         }
-        let anonymous = self.modern(link, None).await;
-        if !matches!(anonymous, GazelleOutcome::Private { .. }) {
-            return anonymous;
-        }
-        if let Some(credential) = link.facts.host.as_deref().and_then(|host| self.config.credential(host)) {
-            match self.modern(link, Some(credential)).await {
-                GazelleOutcome::Fetched { mut report, mut pin } => {
-                    report.needed_credential = true;
-                    pin.needed_credential = true;
-                    return GazelleOutcome::Fetched { report, pin };
-                }
-                pending @ GazelleOutcome::Pending { .. } => return pending,
-                // The link is private all the same, whatever our own account can or cannot do.
-                _ => {}
+        let anonymous = self.modern(link).await;
+        let GazelleOutcome::Private { status, .. } = anonymous else { return anonymous };
+        let opens_with_credential = match link.facts.host.as_deref().and_then(|host| self.config.credential(host)) {
+            None => false,
+            Some(credential) => {
+                let answer = self.ask(link.record_url(), Purpose::Record, XML, Some(credential), self.config.max_attempts).await;
+                answer.is_ok_and(|answer| matches!(answer.status, 200 | 202) && web_page(&answer).is_none())
             }
-        }
-        self.confirm_private(link, anonymous).await
+        };
+        let private = GazelleOutcome::Private { status, opens_with_credential };
+        // A server that lets the credential in does not refuse everybody.
+        if opens_with_credential { private } else { self.confirm_private(link, private).await }
     }
 
     /// A firewall that refuses this program, or a service closed to everybody, answers as a private result does. The
@@ -223,11 +226,11 @@ impl GazelleClient {
     }
 
     /// EVS Client 6 and the validation gateway.
-    async fn modern(&self, link: &Link, credential: Option<&Credential>) -> GazelleOutcome {
+    async fn modern(&self, link: &Link) -> GazelleOutcome {
         let mut asked = Asked::default();
-        let mut report = self.ask(link.report_url(), Purpose::Report, XML, credential, self.config.max_attempts).await;
+        let mut report = self.ask(link.report_url(), Purpose::Report, XML, None, self.config.max_attempts).await;
         if matches!(&report, Ok(answer) if answer.status == 406) {
-            report = self.ask(link.report_url(), Purpose::Report, JSON, credential, self.config.max_attempts).await;
+            report = self.ask(link.report_url(), Purpose::Report, JSON, None, self.config.max_attempts).await;
         }
         let report = match report {
             Ok(report) => report,
@@ -243,7 +246,7 @@ impl GazelleClient {
                 }
                 // Best effort: the report stands without it.
                 let attempts = self.config.max_attempts.min(2);
-                if let Ok(record) = self.ask(link.record_url(), Purpose::Record, XML, credential, attempts).await
+                if let Ok(record) = self.ask(link.record_url(), Purpose::Record, XML, None, attempts).await
                     && record.status == 200
                 {
                     let _ = asked.keep(record, self.config.max_body_bytes);
@@ -251,21 +254,21 @@ impl GazelleClient {
                 asked.into_outcome(link, self.config.max_body_bytes)
             }
             202 => pending(&report),
-            401 | 403 => GazelleOutcome::Private { status: report.status },
-            404 | 410 => self.not_found(link, credential).await,
+            401 | 403 => private(report.status),
+            404 | 410 => self.not_found(link).await,
             status => unexpected(status),
         }
     }
 
     /// The report was not found: is it unknown, not ready, or is the service gone?
-    async fn not_found(&self, link: &Link, credential: Option<&Credential>) -> GazelleOutcome {
-        let record = match self.ask(link.record_url(), Purpose::Record, XML, credential, self.config.max_attempts).await {
+    async fn not_found(&self, link: &Link) -> GazelleOutcome {
+        let record = match self.ask(link.record_url(), Purpose::Record, XML, None, self.config.max_attempts).await {
             Ok(record) => record,
             Err(failure) => return failure.outcome(),
         };
         match record.status {
             202 => pending(&record),
-            401 | 403 => GazelleOutcome::Private { status: record.status },
+            401 | 403 => private(record.status),
             200 => {
                 if let Some(outcome) = web_page(&record) {
                     return outcome;
@@ -554,7 +557,7 @@ impl Failure {
 
     fn outcome(self) -> GazelleOutcome {
         match self.login {
-            Some(status) => GazelleOutcome::Private { status },
+            Some(status) => private(status),
             None => GazelleOutcome::Unreachable {
                 reason: self.reason,
                 detail: display_safe(&self.detail, 300),
@@ -645,6 +648,10 @@ fn unreadable(e: &Unreadable) -> GazelleOutcome {
     unreachable(reason, e.to_string())
 }
 
+fn private(status: u16) -> GazelleOutcome {
+    GazelleOutcome::Private { status, opens_with_credential: false }
+}
+
 fn unexpected(status: u16) -> GazelleOutcome {
     unreachable(Unreachable::UnexpectedStatus, format!("status {status}"))
 }
@@ -663,7 +670,7 @@ fn web_page(answer: &Answer) -> Option<GazelleOutcome> {
     // Every Gazelle page has a link to its login; only the login page has a password field.
     let page = text.to_ascii_lowercase();
     let login = ["type=\"password\"", "type='password'", "type=password"].iter().any(|field| page.contains(field));
-    Some(if login { GazelleOutcome::Private { status: answer.status } } else { unreadable(&Unreadable::Html) })
+    Some(if login { private(answer.status) } else { unreadable(&Unreadable::Html) })
 }
 
 /// Whether `url` is the login page of a single sign-on (CAS, Keycloak).

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::config::{GazelleConfig, GazellePolicy};
+use super::pin::{CopyId, Owner};
 use crate::model::gazelle::{GazelleOutcome, LinkFacts, LinkKind, NotAllowed};
 use crate::model::text::display_safe;
 
@@ -123,6 +124,13 @@ pub fn recognise(given: &str, policy: &GazellePolicy, config: &GazelleConfig) ->
 }
 
 impl Link {
+    /// The copy that `owner` may have of this result, opened with the share keys of this very link.
+    pub fn copy_id(&self, owner: &Owner) -> CopyId {
+        let mut keys: Vec<(&str, &str)> = self.share_keys.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        keys.sort_unstable();
+        CopyId::of(owner, &self.facts.id, &keys)
+    }
+
     /// `GET …/evs/rest/validations/{id}/report`. Never with `severityThreshold`, which hides constraints.
     pub fn report_url(&self) -> Url {
         self.build(&["evs", "rest", "validations", &self.result_id, "report"], None)

@@ -13,6 +13,7 @@
 //! 3. *The tested document stays out.* It may hold health data: it is digested and dropped before anything is kept.
 //! 4. *Whose fault it is* is decided once, here: a wrong or private link is the vendor's, a server that does not answer
 //!    is nobody's, and nothing that could not be checked is ever called clean.
+//! 5. *A copy opens for its owner only*: see [`pin`]. What the server refuses is never answered from a copy.
 //!
 //! Start with [`GazelleClient::fetch`] and [`assess`](assess::assess).
 
@@ -30,4 +31,4 @@ pub use assess::assess;
 pub use config::{GazelleConfig, GazellePolicy};
 pub use fetch::{ClientError, GazelleClient};
 pub use link::redact;
-pub use pin::{DirPins, MemoryPins, NoPins, PinSource};
+pub use pin::{CopyId, DirPins, MemoryPins, NoPins, Owner, PinSource};

@@ -2,7 +2,7 @@
 //! changed or died; how it is read again; and how a later answer differs from it.
 //!
 //! # Layout
-//! One directory per link, named by the first 32 characters of its identity (SHA-256 of host, port and
+//! In a bundle, one directory per link, named by the first 32 characters of its identity (SHA-256 of host, port and
 //! identifier, without share key):
 //!
 //! | file | holds |
@@ -19,6 +19,22 @@
 //!
 //! The facts of a link are always derived from the copies, never from the bodies in flight: so a replay says
 //! what the first run said.
+//!
+//! # Who may read a copy again
+//! A private report opens with a share key that stands in the link. A copy that were found by the result alone would open
+//! without it: another vendor, with a wrong key or none, would be handed the report. Therefore:
+//!
+//! 1. A copy is found by its [`CopyId`]: a digest of its [`Owner`] (démarche and candidature, deposits and pre-checks
+//!    apart), of the result and of the share keys. Another candidature, or another key, is another copy. The key itself
+//!    stands in no name and in no file.
+//! 2. A copy stands in for the server only where that gave no answer about the result (network, timeout, 429, 5xx, or no
+//!    network at all) or says that the validation is under way. Private, forbidden, unknown, unreadable are answers, and
+//!    they stand; that an earlier run could read the report is told beside them (`gazelle-gone`).
+//! 3. What opens with the operator's credential only is never copied and never read into facts: the account may open the
+//!    results of every vendor, and the number of a candidature is whatever the deposit says, so that binding the account to
+//!    numbers would bind it to nothing. The finding says that an anonymous reader cannot open the link.
+//!
+//! Copies of earlier versions were named by the result alone. No [`CopyId`] equals such a name: they are never found.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,13 +52,62 @@ use crate::model::gazelle::{
 /// Largest file of a stored pin that is read.
 const MAX_PIN_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// For whom copies are kept. Copies of one owner are never shown to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    series: String,
+    demarche: String,
+    candidature: String,
+}
+
+impl Owner {
+    /// One candidature of one démarche. `series` keeps apart what is received in different ways: a pre-check that names a
+    /// candidature is not a deposit of it.
+    pub fn new(series: &str, demarche: &str, candidature: &str) -> Self {
+        Self { series: series.into(), demarche: demarche.into(), candidature: candidature.trim().into() }
+    }
+
+    /// The user of the command line: the folder of copies is their own, and so is every deposit that they check.
+    pub fn local(demarche: &str, candidature: &str) -> Self {
+        Self::new("local", demarche, candidature)
+    }
+}
+
+/// The name of one copy: SHA-256 of owner, result and share keys, 64 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CopyId(String);
+
+impl CopyId {
+    /// `link_id` names the result; `share_keys` are name and value.
+    pub(super) fn of(owner: &Owner, link_id: &str, share_keys: &[(&str, &str)]) -> Self {
+        let mut hasher = Sha256::new();
+        let fields = ["greffier/gazelle-copy/2", &owner.series, &owner.demarche, &owner.candidature, link_id];
+        for field in fields.into_iter().chain(share_keys.iter().flat_map(|(name, value)| [*name, *value])) {
+            // The length first: no two lists of fields give the same bytes.
+            hasher.update((field.len() as u64).to_le_bytes());
+            hasher.update(field);
+        }
+        Self(hex::encode(hasher.finalize()))
+    }
+
+    /// 64 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Name of the directory of this copy below a [`DirPins`].
+    pub fn directory(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Where pinned copies are found.
 pub trait PinSource: Send + Sync {
-    /// The pin of the link with this identity, if there is one.
+    /// The copy of this name, if there is one.
     ///
     /// # Errors
     /// What is wrong with the stored copy.
-    fn find(&self, link_id: &str) -> Result<Option<Pin>, PinError>;
+    fn find(&self, copy: &CopyId) -> Result<Option<Pin>, PinError>;
 }
 
 /// Why a stored pin cannot be used.
@@ -63,6 +128,9 @@ pub enum PinError {
     /// A body that was changed.
     #[error("`{0}` does not match its digest")]
     Digest(String),
+    /// A copy that stands where the copy of another link is expected, or that the operator's account opened.
+    #[error("it is not a copy of what this link shows to an anonymous reader")]
+    OtherLink,
     /// A body that is no report.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -73,31 +141,28 @@ pub enum PinError {
 pub struct NoPins;
 
 impl PinSource for NoPins {
-    fn find(&self, _: &str) -> Result<Option<Pin>, PinError> {
+    fn find(&self, _: &CopyId) -> Result<Option<Pin>, PinError> {
         Ok(None)
     }
 }
 
-/// Pins in memory, by link identity.
+/// Pins in memory.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryPins(pub BTreeMap<String, Pin>);
+pub struct MemoryPins(pub BTreeMap<CopyId, Pin>);
 
 impl PinSource for MemoryPins {
-    fn find(&self, link_id: &str) -> Result<Option<Pin>, PinError> {
-        self.0.get(link_id).map(|pin| verified(pin.clone())).transpose()
+    fn find(&self, copy: &CopyId) -> Result<Option<Pin>, PinError> {
+        self.0.get(copy).map(|pin| verified(pin.clone())).transpose()
     }
 }
 
-/// Pins in a directory, one sub-directory each (a bundle's `data/gazelle`, say).
+/// Pins in a directory, one sub-directory each, named by [`CopyId::directory`].
 #[derive(Debug, Clone)]
 pub struct DirPins(pub PathBuf);
 
 impl PinSource for DirPins {
-    fn find(&self, link_id: &str) -> Result<Option<Pin>, PinError> {
-        if !link_id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(None);
-        }
-        let dir = self.0.join(directory(link_id));
+    fn find(&self, copy: &CopyId) -> Result<Option<Pin>, PinError> {
+        let dir = self.0.join(copy.directory());
         if !dir.join("pin.json").try_exists()? {
             return Ok(None);
         }
@@ -105,7 +170,7 @@ impl PinSource for DirPins {
     }
 }
 
-/// Name of the directory of a link's pin.
+/// Name of the directory of a link's pin in a bundle.
 pub fn directory(link_id: &str) -> String {
     link_id.chars().take(32).collect()
 }

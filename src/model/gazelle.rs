@@ -221,6 +221,9 @@ pub enum GazelleOutcome {
     Private {
         /// HTTP status (401, 403, or 200/302 for a login page).
         status: u16,
+        /// Whether the operator's credential opens it. That is all that is kept of such an answer.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        opens_with_credential: bool,
     },
     /// The server does not know the result.
     Unknown,
@@ -325,6 +328,20 @@ pub enum Unreachable {
 }
 
 impl Unreachable {
+    /// Whether no server gave an answer about the result: no connection, no complete answer, overload, 5xx. Everything
+    /// else is an answer, or a refusal of ours to ask.
+    pub const fn is_outage(self) -> bool {
+        match self {
+            Self::Dns | Self::Connect | Self::Tls | Self::Timeout | Self::Truncated | Self::RateLimited | Self::ServerError => true,
+            Self::AddressRefused
+            | Self::RedirectRefused
+            | Self::TooLarge
+            | Self::UnexpectedStatus
+            | Self::Unreadable
+            | Self::PinDamaged => false,
+        }
+    }
+
     /// The word used in reports and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -361,10 +378,25 @@ pub struct Replayed {
 pub enum ReplayReason {
     /// The network is switched off.
     Offline,
-    /// The server could not be reached.
+    /// The server could not be reached, or failed.
     Unreachable,
-    /// The server no longer gives the report (unknown, private or pending now).
+    /// The server says that the validation is under way (again).
+    Pending,
+    /// The server no longer gave the report (unknown, private or pending). Read in reports of earlier versions; no longer
+    /// given, because a refusal must not be answered from a copy.
     Gone,
+}
+
+impl ReplayReason {
+    /// The word used in findings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Unreachable => "unreachable",
+            Self::Pending => "pending",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 /// One difference between the pinned copy and what the server says now.
@@ -427,7 +459,8 @@ pub struct GazelleReport {
     /// What the server's own record of the validation says, where it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<ValidationRecord>,
-    /// Whether a credential of ours was needed: an anonymous reader is refused.
+    /// Whether a credential of ours was needed: an anonymous reader is refused. Read in reports of earlier versions; no
+    /// longer set, because such answers are not kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needed_credential: bool,
     /// Whether assertions or sub-reports beyond the caps were counted and not kept.
@@ -705,7 +738,7 @@ pub struct Pin {
     pub fetched_at: String,
     /// Program and version that fetched.
     pub fetched_by: String,
-    /// Whether a credential of ours was sent.
+    /// Whether a credential of ours was sent. Read in copies of earlier versions, which are not replayed; no longer set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needed_credential: bool,
     /// Requests and responses that made the report, in order.

@@ -25,10 +25,11 @@ use crate::antivirus::Scan;
 use crate::assess::{Examined, Preview, answer, privacy, rounds};
 use crate::bundle::BundleSummary;
 use crate::check::ingest::Digest;
+use crate::check::links::Links;
 use crate::check::places::Turn;
 use crate::check::{Checked, Examiner, Progress, Sources};
-use crate::gazelle::MemoryPins;
 use crate::gazelle::pin;
+use crate::gazelle::{CopyId, MemoryPins, Owner};
 use crate::metrics::{ChildDeath, JobOutcome, ScanResult, Stage};
 use crate::model::event::{
     About, BUNDLE_READY, ITEM_CHECKED, ItemChecked, OUTCOME_SCHEMA, Object, Objects, Outcome, SUBMISSION_DELAYED, SUBMISSION_PARKED,
@@ -322,7 +323,7 @@ impl Job<'_> {
             [(Stage::Ingest, intake.took()), (Stage::Inspect, took.files), (Stage::Gazelle, took.links), (Stage::Assess, took.assess)];
         watched.into_iter().for_each(|(stage, took)| self.shared.metrics.stage_ended(stage, took));
         self.attach_round(submission, loaded, &mut report).await?;
-        self.keep_pins(&pins).await?;
+        self.keep_pins(submission, loaded, &pins).await?;
 
         if let Some(end) = self.undetermined(about, &report) {
             return Ok(end);
@@ -396,12 +397,15 @@ impl Job<'_> {
         let examiner = match self.shared.links.get(&loaded.pipeline.id) {
             None => examiner,
             Some(links) => {
-                let urls = submission.items.iter().filter_map(|item| match &item.content {
-                    Content::Link(link) => Some(link.url.as_str()),
-                    Content::File(_) => None,
-                });
-                let pins = self.pins(&links.identities(urls)).await?;
-                examiner.with_links(links.with_pins(Arc::new(pins)))
+                let links = match self.owner_of_copies(submission) {
+                    None => links.clone(),
+                    Some(owner) => {
+                        let copies = copies_of(links, submission, &owner);
+                        let pins = self.pins(copies.values()).await?;
+                        links.with_pins(Arc::new(pins), owner)
+                    }
+                };
+                examiner.with_links(links)
             }
         };
         let (sender, mut told) = mpsc::unbounded_channel();
@@ -427,12 +431,15 @@ impl Job<'_> {
     }
 
     /// Copies of the reports behind links, as earlier jobs kept them. A copy that cannot be read is as good as none.
-    async fn pins(&self, identities: &std::collections::BTreeSet<String>) -> Result<MemoryPins, Trouble> {
+    async fn pins(&self, copies: impl IntoIterator<Item = &CopyId>) -> Result<MemoryPins, Trouble> {
         let mut pins = MemoryPins::default();
-        for id in identities {
-            match records::read::<Pin>(self.shared.vault.as_ref(), &pin_key(id)).await {
+        for copy in copies {
+            if pins.0.contains_key(copy) {
+                continue;
+            }
+            match records::read::<Pin>(self.shared.vault.as_ref(), &pin_key(copy)).await {
                 Ok(Some(pin)) => {
-                    pins.0.insert(id.clone(), pin);
+                    pins.0.insert(copy.clone(), pin);
                 }
                 Ok(None) => {}
                 Err(e) if e.is_transient() => return Err(e.into()),
@@ -442,11 +449,27 @@ impl Job<'_> {
         Ok(pins)
     }
 
-    async fn keep_pins(&self, pins: &BTreeMap<String, Pin>) -> Result<(), Trouble> {
-        for pin in pins.values() {
-            records::replace(self.shared.vault.as_ref(), &pin_key(&pin.link.id), pin).await?;
+    async fn keep_pins(&self, submission: &Submission, loaded: &Loaded, pins: &BTreeMap<String, Pin>) -> Result<(), Trouble> {
+        let Some(links) = self.shared.links.get(&loaded.pipeline.id) else { return Ok(()) };
+        let Some(owner) = self.owner_of_copies(submission) else { return Ok(()) };
+        let copies = copies_of(links, submission, &owner);
+        for (item, pin) in pins {
+            if let Some(copy) = copies.get(item.as_str()) {
+                records::replace(self.shared.vault.as_ref(), &pin_key(copy), pin).await?;
+            }
         }
         Ok(())
+    }
+
+    /// For whom copies of this job are kept and looked up. `None` where there is no number of a candidature: whose report it
+    /// is cannot be told, and none is kept.
+    fn owner_of_copies(&self, submission: &Submission) -> Option<Owner> {
+        let number = submission.candidature.number.trim();
+        let series = match self.lane {
+            Lane::Interactive => "pre-checks",
+            Lane::Submission | Lane::Replay => "deposits",
+        };
+        (!number.is_empty()).then(|| Owner::new(series, &submission.demarche, number))
     }
 
     /// What changed since the revision before, where there was one.
@@ -668,9 +691,18 @@ fn round_of(outcome: &Outcome) -> Round {
     Round { job: outcome.about.job.clone(), report: outcome.objects.report.key.clone(), revision: outcome.about.revision }
 }
 
-fn pin_key(link_id: &str) -> Key {
-    // Identities are hexadecimal digests of ours.
-    Key::ours(format!("gazelle/{link_id}.json"))
+fn pin_key(copy: &CopyId) -> Key {
+    // A hexadecimal digest of ours.
+    Key::ours(format!("gazelle/{}.json", copy.as_str()))
+}
+
+/// The copies that `owner` may have of the reports behind the links of `submission`, by item id.
+fn copies_of<'a>(links: &Links, submission: &'a Submission, owner: &Owner) -> BTreeMap<&'a str, CopyId> {
+    let of = |item: &'a crate::model::submission::Item| match &item.content {
+        Content::Link(link) => Some((item.id.as_str(), links.copy_id(&link.url, owner)?)),
+        Content::File(_) => None,
+    };
+    submission.items.iter().filter_map(of).collect()
 }
 
 /// Writes what was made below one folder of the vault.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use greffier::gazelle::{DirPins, GazelleClient, GazelleConfig, MemoryPins, NoPins};
+use greffier::gazelle::{CopyId, DirPins, GazelleClient, GazelleConfig, MemoryPins, NoPins, Owner};
 use greffier::model::gazelle::{GazelleFacts, GazelleOutcome, Pin, ReplayReason, Unreachable};
 use sha2::{Digest, Sha256};
 
@@ -38,9 +38,22 @@ async fn changing(phases: Vec<Reply>) -> (Server, Arc<AtomicUsize>) {
     (server, phase)
 }
 
-fn pins_of(facts: &GazelleFacts) -> MemoryPins {
-    let pin = facts.pin().unwrap().clone();
-    MemoryPins(BTreeMap::from([(pin.link.id.clone(), pin)]))
+fn owner() -> Owner {
+    candidature("AAAAAAAAAA")
+}
+
+fn candidature(number: &str) -> Owner {
+    Owner::new("deposits", "lgc-vague-2", number)
+}
+
+/// The name of the copy of `link` that `owner` may have.
+fn copy_of(server: &Server, link: &str, owner: &Owner) -> CopyId {
+    server.client().copy_id(link, owner).expect("a link to a report")
+}
+
+/// The copy of what `facts` say of the server's link.
+fn pins_of(server: &Server, facts: &GazelleFacts) -> MemoryPins {
+    MemoryPins(BTreeMap::from([(copy_of(server, &server.link(), &owner()), facts.pin().unwrap().clone())]))
 }
 
 fn offline(server: &Server) -> GazelleClient {
@@ -90,17 +103,19 @@ async fn offline_a_pinned_copy_says_what_the_server_said() {
     let server = Server::start(|r| if r.is_report() { Reply::json(report("PASSED", DATE, "")) } else { Reply::json(RECORD) }).await;
     let facts = server.fetch().await;
     let dir = tempfile::tempdir().unwrap();
-    let pin_dir = dir.path().join(greffier::gazelle::pin::directory(&facts.link.id));
+    let pin_dir = dir.path().join(copy_of(&server, &server.link(), &owner()).directory());
     std::fs::create_dir(&pin_dir).unwrap();
     for (name, bytes) in facts.pin().unwrap().to_files() {
         std::fs::write(pin_dir.join(name), bytes).unwrap();
     }
     let asked = server.seen().len();
     for replayed in [
-        offline(&server).fetch_or_replay(&server.link(), &pins_of(&facts)).await,
-        offline(&server).fetch_or_replay(&server.link(), &DirPins(dir.path().to_owned())).await,
+        offline(&server).fetch_or_replay(&server.link(), &pins_of(&server, &facts), &owner()).await,
+        offline(&server).fetch_or_replay(&server.link(), &DirPins(dir.path().to_owned()), &owner()).await,
         // The same result under another spelling of its link.
-        offline(&server).fetch_or_replay(&server.url(&format!("/evs/rest/validations/{OID}/report")), &pins_of(&facts)).await,
+        offline(&server)
+            .fetch_or_replay(&server.url(&format!("/evs/rest/validations/{OID}/report")), &pins_of(&server, &facts), &owner())
+            .await,
     ] {
         assert_eq!(replayed.report(), facts.report());
         assert_eq!(replayed.pin(), facts.pin());
@@ -108,11 +123,11 @@ async fn offline_a_pinned_copy_says_what_the_server_said() {
         assert_eq!(codes(&signals(&server, &replayed, None)), ["gazelle-replayed"]);
     }
     assert_eq!(server.seen().len(), asked);
-    let nothing = offline(&server).fetch_or_replay(&server.link(), &NoPins).await;
+    let nothing = offline(&server).fetch_or_replay(&server.link(), &NoPins, &owner()).await;
     assert_eq!(codes(&signals(&server, &nothing, None)), ["gazelle-offline"]);
     // A damaged copy is never shown as faithful.
     std::fs::write(pin_dir.join("01-report.json"), report("PASSED", "2025-10-01T00:00:00Z", "")).unwrap();
-    let damaged = offline(&server).fetch_or_replay(&server.link(), &DirPins(dir.path().to_owned())).await;
+    let damaged = offline(&server).fetch_or_replay(&server.link(), &DirPins(dir.path().to_owned()), &owner()).await;
     assert!(matches!(damaged.outcome, GazelleOutcome::Unreachable { reason: Unreachable::PinDamaged, .. }), "{damaged:?}");
     assert_eq!(codes(&signals(&server, &damaged, None)), ["gazelle-pin-damaged"]);
 }
@@ -125,7 +140,7 @@ async fn a_pin_that_points_outside_its_directory_is_refused() {
     let mut pin: Pin = facts.pin().unwrap().clone();
     std::fs::write(dir.path().join("outside.xml"), "x").unwrap();
     pin.exchanges[0].copy.as_mut().unwrap().file = "../outside.xml".into();
-    let inner = dir.path().join(greffier::gazelle::pin::directory(&facts.link.id));
+    let inner = dir.path().join("inner");
     std::fs::create_dir(&inner).unwrap();
     std::fs::write(inner.join("pin.json"), &pin.to_files()["pin.json"]).unwrap();
     assert!(greffier::gazelle::pin::load(&inner).is_err());
@@ -142,23 +157,107 @@ async fn a_later_run_tells_how_the_report_changed() {
         Reply::status(404),
         Reply::status(401),
         Reply::status(503),
+        Reply::status(202).with("x-progress", "IN_PROGRESS"),
+        Reply::status(418),
     ])
     .await;
-    let pins = pins_of(&server.fetch().await);
+    let pins = pins_of(&server, &server.fetch().await);
     for (at, expected) in [
         (1, &[][..]),
         (2, &["gazelle-drift-bytes"]),
         (3, &["gazelle-drift", "gazelle-failed"]),
-        (4, &["gazelle-gone"]),
-        (5, &["gazelle-gone"]),
+        (4, &["gazelle-gone", "gazelle-unknown"]),
+        (5, &["gazelle-gone", "gazelle-private"]),
         (6, &["gazelle-replayed"]),
+        (7, &["gazelle-replayed"]),
+        (8, &["gazelle-unreachable"]),
     ] {
         phase.store(at, Ordering::SeqCst);
-        let facts = server.client().fetch_or_replay(&server.link(), &pins).await;
+        let facts = server.client().fetch_or_replay(&server.link(), &pins, &owner()).await;
         assert_eq!(codes(&signals(&server, &facts, None)), expected, "{at}: {:?}", facts.drift);
         if at == 3 {
             let fields: Vec<_> = facts.drift.iter().map(|d| d.field.as_str()).collect();
             assert_eq!(fields, ["result", "errors", "date", "bytes"]);
         }
+    }
+}
+
+/// A server whose one result is private: only the share key of vendor A opens it.
+async fn private_to_a() -> (Server, Arc<AtomicUsize>) {
+    let outage = Arc::new(AtomicUsize::new(0));
+    let at = Arc::clone(&outage);
+    let server = Server::start(move |r| match r {
+        _ if at.load(Ordering::SeqCst) > 0 => Reply::status(503),
+        r if r.is_service() => Reply::status(405),
+        r if r.query().contains("privacyKey=S3CR3T") && r.is_report() => Reply::json(report("PASSED", DATE, "")),
+        r if r.is_report() => Reply::status(401),
+        _ => Reply::status(404),
+    })
+    .await;
+    (server, outage)
+}
+
+#[tokio::test]
+async fn a_copy_opens_for_the_candidature_and_the_key_it_was_made_with_and_for_no_other() {
+    let (server, outage) = private_to_a().await;
+    let with_key = |key: &str| format!("{}&privacyKey={key}", server.link());
+    let (a, b) = (candidature("AAAAAAAAAA"), candidature("BBBBBBBBBB"));
+    let opened = server.client().fetch_or_replay(&with_key("S3CR3T"), &NoPins, &a).await;
+    let copy = copy_of(&server, &with_key("S3CR3T"), &a);
+    assert!(!copy.as_str().contains("S3CR3T") && !copy.directory().contains("S3CR3T"));
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join(copy.directory())).unwrap();
+    for (name, bytes) in opened.pin().unwrap().to_files() {
+        std::fs::write(dir.path().join(copy.directory()).join(name), bytes).unwrap();
+    }
+    let memory = MemoryPins(BTreeMap::from([(copy, opened.pin().unwrap().clone())]));
+    let folder = DirPins(dir.path().to_owned());
+    let pre_check = Owner::new("pre-checks", "lgc-vague-2", "AAAAAAAAAA");
+    let others =
+        [(with_key("S3CR3T"), &pre_check), (with_key("WRONG"), &a), (server.link(), &a), (with_key("WRONG"), &b), (server.link(), &b)];
+    for pins in [&memory as &dyn greffier::gazelle::PinSource, &folder] {
+        outage.store(0, Ordering::SeqCst);
+        // With the server there, who has no key has no report.
+        for (link, owner) in &others[1..] {
+            let facts = server.client().fetch_or_replay(link, pins, owner).await;
+            assert_eq!(facts.outcome, GazelleOutcome::Private { status: 401, opens_with_credential: false }, "{link}");
+            assert_eq!(codes(&signals(&server, &facts, None)), ["gazelle-private"]);
+        }
+        // In an outage, and with no network, the copy opens for its own link only.
+        outage.store(1, Ordering::SeqCst);
+        for client in [server.client(), offline(&server)] {
+            let facts = client.fetch_or_replay(&with_key("S3CR3T"), pins, &a).await;
+            assert_eq!(facts.report(), opened.report());
+            assert_eq!(codes(&signals(&server, &facts, None)), ["gazelle-replayed"]);
+            for (link, owner) in others.iter().chain([&(with_key("S3CR3T"), &b)]) {
+                let facts = client.fetch_or_replay(link, pins, owner).await;
+                assert!(facts.pin().is_none() && facts.drift.is_empty(), "{link} {owner:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_under_the_name_of_another_or_of_an_earlier_version_is_not_replayed() {
+    let server = Server::reporting(Reply::json(report("PASSED", DATE, ""))).await;
+    let facts = server.fetch().await;
+    let dir = tempfile::tempdir().unwrap();
+    // Named by the link alone, as earlier versions did.
+    for name in [greffier::gazelle::pin::directory(&facts.link.id), facts.link.id.clone()] {
+        std::fs::create_dir(dir.path().join(&name)).unwrap();
+        for (file, bytes) in facts.pin().unwrap().to_files() {
+            std::fs::write(dir.path().join(&name).join(file), bytes).unwrap();
+        }
+    }
+    let replayed = offline(&server).fetch_or_replay(&server.link(), &DirPins(dir.path().to_owned()), &owner()).await;
+    assert_eq!(replayed.outcome, GazelleOutcome::Offline);
+    // Moved to where the copy of another result belongs, or opened with an account.
+    let other = server.url("/evs/report.seam?oid=1.3.6.1.4.1.12559.11.36.4.1");
+    let mut with_account = facts.pin().unwrap().clone();
+    with_account.needed_credential = true;
+    for (link, pin) in [(other, facts.pin().unwrap().clone()), (server.link(), with_account)] {
+        let pins = MemoryPins(BTreeMap::from([(copy_of(&server, &link, &owner()), pin)]));
+        let replayed = offline(&server).fetch_or_replay(&link, &pins, &owner()).await;
+        assert!(matches!(replayed.outcome, GazelleOutcome::Unreachable { reason: Unreachable::PinDamaged, .. }), "{replayed:?}");
     }
 }

@@ -156,7 +156,7 @@ fn with_credential(server: &Server, scheme: CredentialScheme) -> GazelleClient {
 }
 
 #[tokio::test]
-async fn a_credential_is_tried_only_after_an_anonymous_reader_was_refused() {
+async fn what_a_credential_opens_is_neither_copied_nor_judged() {
     for (scheme, header) in [(CredentialScheme::ApiKey, "GazelleAPIKey t0k3n-t0k3n"), (CredentialScheme::Bearer, "Bearer t0k3n-t0k3n")] {
         let server = Server::start(move |r| match r.header("authorization") {
             Some(h) if h == header && r.is_report() => Reply::xml(GOOD),
@@ -166,11 +166,24 @@ async fn a_credential_is_tried_only_after_an_anonymous_reader_was_refused() {
         .await;
         let facts = with_credential(&server, scheme).fetch(&server.link()).await;
         let said = signals(&server, &facts, None);
-        assert_eq!((codes(&said), verdict(&said)), (vec!["gazelle-read-with-credential"], Verdict::AcceptedWithWarnings));
-        assert_eq!(server.seen()[0].header("authorization"), None);
+        assert_eq!((codes(&said), verdict(&said)), (vec!["gazelle-private", "gazelle-read-with-credential"], Verdict::Rejected));
+        assert_eq!(facts.outcome, GazelleOutcome::Private { status: 401, opens_with_credential: true });
+        assert!(facts.pin().is_none() && facts.report().is_none());
+        let seen = server.seen();
+        assert_eq!(seen[0].header("authorization"), None, "an anonymous reader is tried first");
+        assert!(seen.iter().all(|r| r.header("authorization").is_none() || !r.is_report()), "the report is not even asked for");
         assert!(!serde_json::to_string(&facts).unwrap().contains("t0k3n"));
         assert!(!format!("{facts:?}").contains("t0k3n"));
     }
+    // A result that nobody knows is not called known.
+    let server = Server::start(|r| match r.header("authorization") {
+        Some(_) => Reply::status(404),
+        None if r.is_service() => Reply::status(405),
+        None => Reply::status(401),
+    })
+    .await;
+    let facts = with_credential(&server, CredentialScheme::ApiKey).fetch(&server.link()).await;
+    assert_eq!(facts.outcome, GazelleOutcome::Private { status: 401, opens_with_credential: false });
     // A public result is read without it.
     let server = Server::reporting(Reply::xml(GOOD)).await;
     let facts = with_credential(&server, CredentialScheme::ApiKey).fetch(&server.link()).await;
@@ -179,7 +192,7 @@ async fn a_credential_is_tried_only_after_an_anonymous_reader_was_refused() {
     // Refused all the same: the link is private.
     let server = Server::reporting(Reply::status(403)).await;
     let facts = with_credential(&server, CredentialScheme::ApiKey).fetch(&server.link()).await;
-    assert_eq!(facts.outcome, GazelleOutcome::Private { status: 403 });
+    assert_eq!(facts.outcome, GazelleOutcome::Private { status: 403, opens_with_credential: false });
 }
 
 #[tokio::test]
@@ -230,7 +243,8 @@ async fn a_redirect_to_a_login_page_is_a_private_result() {
     for login in ["https://sso.esante.example/cas/login?service=x", "https://idp.example/realms/g/protocol/openid-connect/auth?client_id=g"]
     {
         let server = Server::reporting(Reply::redirect(login)).await;
-        assert_eq!(server.fetch().await.outcome, GazelleOutcome::Private { status: 302 }, "{login}");
+        let private = GazelleOutcome::Private { status: 302, opens_with_credential: false };
+        assert_eq!(server.fetch().await.outcome, private, "{login}");
     }
 }
 
