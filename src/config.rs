@@ -5,7 +5,11 @@
 //! (`GREFFIER_SANDBOX__MEMORY_BYTES=268435456`; of a section inside one: `GREFFIER_HTTP__OIDC__ISSUER`); the value is read
 //! as TOML, or as a string where it is not TOML. Variables of OpenTelemetry that have a key here ([`STANDARD`]) override the
 //! file as well, and ours override them.
+//! A file that was only found, in the working directory, is obeyed where nobody else could have written it and where it is no
+//! part of what is checked: see [`found`].
 //! Unknown keys are refused with file, line and column, or with the name of the variable.
+
+pub mod found;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +62,33 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Which file the settings were read from; no setting itself.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+/// Which file settings were read from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// None: defaults and the environment.
+    #[default]
+    Nowhere,
+    /// The one that was named.
+    Named(PathBuf),
+    /// One that was found in the working directory.
+    WorkingDirectory(PathBuf),
+    /// The one of the machine, in `/etc/greffier`.
+    Machine(PathBuf),
+}
+
+impl Origin {
+    /// The file, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Nowhere => None,
+            Self::Named(path) | Self::WorkingDirectory(path) | Self::Machine(path) => Some(path),
+        }
+    }
 }
 
 impl Default for Config {
@@ -77,6 +108,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             telemetry: TelemetryConfig::default(),
             log: LogConfig::default(),
+            origin: Origin::Nowhere,
         }
     }
 }
@@ -185,6 +217,9 @@ pub enum ConfigError {
     /// Two settings contradict each other.
     #[error("CONFIG-CONTRADICTION: {0}")]
     Contradiction(String),
+    /// A file that was found in the working directory and must not be obeyed.
+    #[error(transparent)]
+    NotObeyed(#[from] found::NotObeyed),
 }
 
 const PREFIX: &str = "GREFFIER_";
@@ -198,18 +233,31 @@ const STANDARD: [(&str, &str, &str); 3] = [
 ];
 
 impl Config {
-    /// Reads the file (`explicit`, or the usual places) and the environment.
+    /// Reads the file (`explicit`, or the usual places) and the environment, for a command that looks at `deposits`
+    /// ([`found::deposits`]).
     ///
     /// # Errors
     /// [`ConfigError`]; a file that is named must exist, the usual places may be empty.
-    pub fn load(explicit: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let usual = ["greffier.toml", "/etc/greffier/greffier.toml"].map(PathBuf::from);
-        let path = explicit.map(Path::to_owned).or_else(|| usual.into_iter().find(|p| p.is_file()));
-        let mut table = match path {
+    pub fn load(
+        explicit: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        deposits: &[PathBuf],
+    ) -> Result<Self, ConfigError> {
+        let (here, machine) = (Path::new("greffier.toml"), Path::new("/etc/greffier/greffier.toml"));
+        let origin = match explicit {
+            Some(path) => Origin::Named(path.to_owned()),
+            None if here.is_file() => Origin::WorkingDirectory(here.to_owned()),
+            None if machine.is_file() => Origin::Machine(machine.to_owned()),
+            None => Origin::Nowhere,
+        };
+        if let Origin::WorkingDirectory(path) = &origin {
+            found::check(path, deposits)?;
+        }
+        let mut table = match origin.path() {
             None => toml::Table::new(),
             Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
-                parse(&text, &path)?
+                let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+                parse(&text, path)?
             }
         };
         let environment: BTreeMap<String, String> = environment.collect();
@@ -230,6 +278,7 @@ impl Config {
             Self::deserialize(table.clone()).map_err(|e| wrong(&variable, e.message()))?;
         }
         let config = Self::deserialize(table).map_err(|e| ConfigError::Contradiction(e.message().to_owned()))?;
+        let config = Self { origin, ..config };
         config.validate()?;
         Ok(config)
     }
@@ -296,7 +345,7 @@ mod tests {
     fn load(text: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        Config::load(Some(file.path()), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+        Config::load(Some(file.path()), env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())), &[])
     }
 
     #[test]

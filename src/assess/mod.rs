@@ -35,7 +35,7 @@ use crate::pipeline::{Loaded, ids};
 use file_rules::{Declared, FileRules};
 
 /// Bumped whenever rules may say something else of the same facts; part of every outcome's identity.
-pub const RULES_VERSION: &str = "4";
+pub const RULES_VERSION: &str = "5";
 
 /// What is known of one item once it has been looked at.
 #[derive(Debug, Clone, Default)]

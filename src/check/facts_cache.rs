@@ -3,6 +3,10 @@
 //! Facts are a pure function of bytes, inspector version and limits; that triple is the key, so an entry never
 //! goes stale. One machine keeps them in a directory; a fleet shares them through its vault. A cache that fails is
 //! only slower: it says so in the log, and the file is looked at again.
+//!
+//! What a clock ended is no function of the bytes: a slow machine ends what a fast one reads. It is never kept as facts, so
+//! that the next look may say more. That the inspection of the same bytes ended early twice is kept apart from facts
+//! (`.ended`, `.aside`); from then on they are not opened again, and the finding is the same each time.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -17,6 +21,15 @@ use crate::store::{Content, Created, Key, Store};
 
 /// Largest entry that is read, bytes: above the largest answer of a child.
 const MAX_ENTRY: u64 = 256 * 1024 * 1024;
+
+/// Signals of an inspection that a clock ended: on the wall, of the processor as the kernel counts it (`RLIMIT_CPU`), and of
+/// the processor as the inspection itself looks at it, its last resort behind counted work.
+pub const ENDED_BY_CLOCK: [&str; 3] = ["sandbox-wall", "sandbox-cpu", "inspect-clock"];
+
+/// Whether a clock ended the inspection that gave `facts`, of the file or of one of its members.
+pub fn ended_by_clock(facts: &Facts) -> bool {
+    ENDED_BY_CLOCK.iter().any(|code| facts.has_anywhere(code))
+}
 
 /// Where facts are kept.
 #[derive(Debug, Clone)]
@@ -50,30 +63,33 @@ impl FactsCache {
 
     /// The facts of these bytes, where they are known. A damaged entry is as good as none.
     pub async fn get(&self, sha256: &str, limits: &Limits) -> Option<Facts> {
-        let name = Self::name(sha256, limits, "json");
-        let bytes = match &self.0 {
-            Kept::Directory(root) => std::fs::read(root.join(name)).ok()?,
+        let bytes = self.read(&Self::name(sha256, limits, "json")).await?;
+        serde_json::from_slice(&bytes).ok().filter(|facts| !ended_by_clock(facts))
+    }
+
+    async fn read(&self, name: &str) -> Option<Vec<u8>> {
+        match &self.0 {
+            Kept::Directory(root) => std::fs::read(root.join(name)).ok(),
             Kept::Store(store, prefix) => match store.open(&Key::ours(format!("{prefix}{name}"))).await {
                 Ok(Some(opened)) => {
                     let mut bytes = Vec::new();
                     let read = opened.reader.take(MAX_ENTRY).read_to_end(&mut bytes).await;
                     read.inspect_err(|e| tracing::warn!(error = %e, "cached facts could not be read; the file is looked at again")).ok()?;
-                    bytes
+                    Some(bytes)
                 }
-                Ok(None) => return None,
+                Ok(None) => None,
                 Err(e) => {
                     tracing::warn!(error = %e, "cached facts could not be read; the file is looked at again");
-                    return None;
+                    None
                 }
             },
-        };
-        serde_json::from_slice(&bytes).ok()
+        }
     }
 
-    /// Keeps the facts of these bytes, unless they tell of a technical failure that the next look may not meet. A failure
-    /// to keep them is logged.
+    /// Keeps the facts of these bytes, unless a clock ended their inspection: the next look may say more. A failure to keep
+    /// them is logged.
     pub async fn put(&self, sha256: &str, limits: &Limits, facts: &Facts) {
-        if facts.has("sandbox-wall") {
+        if ended_by_clock(facts) {
             return;
         }
         let kept = match serde_json::to_vec(facts) {
@@ -85,15 +101,23 @@ impl FactsCache {
         }
     }
 
-    /// Notes that these bytes ended their inspection from outside; returns whether it is not the first time.
-    pub async fn strike(&self, sha256: &str, limits: &Limits) -> bool {
-        match self.write(&Self::name(sha256, limits, "strike"), b"1").await {
-            Ok(created) => created == Created::Existed,
-            Err(e) => {
-                tracing::warn!(error = %e, "a file that ended its inspection could not be noted");
-                false
-            }
-        }
+    /// Notes that the inspection of these bytes was ended by a clock or from outside; returns whether it is not the first
+    /// time, and then they are set aside. Once may be the machine's doing.
+    pub async fn ended_early(&self, sha256: &str, limits: &Limits) -> bool {
+        let noted = match self.write(&Self::name(sha256, limits, "ended"), b"1").await {
+            Ok(Created::Existed) => self.write(&Self::name(sha256, limits, "aside"), b"1").await.map(|_| true),
+            Ok(_) => Ok(false),
+            Err(e) => Err(e),
+        };
+        noted.unwrap_or_else(|e| {
+            tracing::warn!(error = %e, "that the inspection of a file ended early could not be noted; the next run opens it again");
+            false
+        })
+    }
+
+    /// Whether these bytes were set aside by [`FactsCache::ended_early`]: they are not opened again.
+    pub async fn is_set_aside(&self, sha256: &str, limits: &Limits) -> bool {
+        self.read(&Self::name(sha256, limits, "aside")).await.is_some()
     }
 
     /// Writes an entry whole or not at all. An entry of a store is never replaced: whoever wrote it first had the same facts.
@@ -153,19 +177,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_technical_failure_is_not_kept() {
+    async fn what_a_clock_ended_is_not_kept_as_facts() {
+        use crate::model::facts::{ArchiveFacts, Detail, MemberFacts};
         let (_dir, cache, limits) = cache();
-        let mut facts = Facts::of_size(3);
-        facts.push(crate::model::Signal::new("sandbox-wall"));
-        cache.put("abcd", &limits, &facts).await;
-        assert_eq!(cache.get("abcd", &limits).await, None);
+        for code in ENDED_BY_CLOCK {
+            let mut facts = Facts::of_size(3);
+            facts.push(crate::model::Signal::new(code));
+            let members = vec![MemberFacts { facts: Some(Box::new(facts.clone())), ..MemberFacts::default() }];
+            let archive = Detail::Archive(ArchiveFacts { members, ..ArchiveFacts::default() });
+            let outer = Facts { detail: Some(archive), ..Facts::of_size(30) };
+            for facts in [facts, outer] {
+                cache.put("abcd", &limits, &facts).await;
+                assert_eq!(cache.get("abcd", &limits).await, None, "{code}");
+            }
+        }
     }
 
     #[tokio::test]
-    async fn the_second_strike_counts() {
+    async fn bytes_whose_inspection_ended_early_twice_are_set_aside_beside_their_facts() {
         let (_dir, cache, limits) = cache();
-        assert!(!cache.strike("abcd", &limits).await);
-        assert!(cache.strike("abcd", &limits).await);
-        assert!(!cache.strike("ef01", &limits).await);
+        assert!(!cache.ended_early("abcd", &limits).await);
+        assert!(!cache.is_set_aside("abcd", &limits).await);
+        assert!(cache.ended_early("abcd", &limits).await);
+        assert!(cache.is_set_aside("abcd", &limits).await);
+        assert_eq!(cache.get("abcd", &limits).await, None, "no facts follow from it");
+        assert!(!cache.ended_early("ef01", &limits).await && !cache.is_set_aside("ef01", &limits).await);
     }
 }

@@ -362,6 +362,12 @@ impl Examiner {
             (looked.facts, looked.was_known) = (Some(facts), true);
             return looked;
         }
+        if let Some(cache) = &self.cache
+            && cache.is_set_aside(&digest.sha256, self.sandbox.limits()).await
+        {
+            looked.facts = Some(set_aside(digest.size));
+            return looked;
+        }
         let span = Span::part("inspect");
         let ended = span.run(self.sandbox.inspect(file)).await;
         if ended.is_err() {
@@ -369,14 +375,11 @@ impl Examiner {
         }
         drop(span);
         if let Some(cache) = &self.cache
-            && (matches!(ended, Err(SandboxError::Killed)) || ended.as_ref().is_ok_and(|facts| facts.has("sandbox-wall")))
-            && cache.strike(&digest.sha256, self.sandbox.limits()).await
+            && (matches!(ended, Err(SandboxError::Killed)) || ended.as_ref().is_ok_and(facts_cache::ended_by_clock))
+            && cache.ended_early(&digest.sha256, self.sandbox.limits()).await
         {
-            // Once may be the machine's doing; what ended its inspection twice is not opened a third time.
-            let mut facts = Facts::of_size(digest.size);
-            facts.push(Signal::new("sandbox-repeated"));
-            cache.put(&digest.sha256, self.sandbox.limits(), &facts).await;
-            looked.facts = Some(facts);
+            // Once may be the machine's doing; what ended early twice is not opened a third time.
+            looked.facts = Some(set_aside(digest.size));
             return looked;
         }
         match ended {
@@ -413,6 +416,13 @@ impl Examiner {
 /// The span of an item, which is told by its position in the submission, from 0: its id may be the name of a file.
 fn item_span(name: &'static str, position: usize) -> Span {
     Span::begin(SpanKind::Internal, name, [telemetry::count("greffier.item.position", position as u64)])
+}
+
+/// Facts of a file that is not opened any more, because its inspection ended early twice.
+fn set_aside(size: u64) -> Facts {
+    let mut facts = Facts::of_size(size);
+    facts.push(Signal::new("sandbox-repeated"));
+    facts
 }
 
 fn inspection_failed(why: &str) -> Signal {

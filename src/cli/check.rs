@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use super::render::{self, Style};
-use super::{exit_code, find_pipeline, start_sandbox};
+use super::{exit_code, find_pipeline, start_sandbox, tell_origin};
 use crate::antivirus::Antivirus;
 use crate::assess::{Examined, answer, privacy, rounds};
 use crate::check::facts_cache::FactsCache;
@@ -19,7 +19,7 @@ use crate::check::folder::{self, FolderSources};
 use crate::check::links::Links;
 use crate::check::previews::Renderers;
 use crate::check::{Checked, Examiner, Progress};
-use crate::config::Config;
+use crate::config::{Config, found};
 use crate::gazelle::{CopyId, DirPins, GazelleConfig, NoPins, Owner, PinSource, pin};
 use crate::model::Lang;
 use crate::model::gazelle::Pin;
@@ -74,11 +74,21 @@ pub struct CheckArgs {
     no_cache: bool,
 }
 
+impl CheckArgs {
+    /// What is to be checked.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Runs `check`.
 ///
 /// # Errors
 /// Bad usage, configuration, pipeline or document; or the bundle cannot be written.
 pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
+    if !args.json {
+        tell_origin(config, lang);
+    }
     // What can fail before any file is looked at fails first.
     let received_at = Timestamp::now();
     let key = SealKey::find(args.seal_key.as_deref())?;
@@ -87,8 +97,8 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     }
     let previous = args.previous.as_deref().map(earlier_report).transpose()?;
     let opened = folder::open(&args.path)?;
-    let wanted = args.pipeline.as_deref().or(opened.demarche()).unwrap_or(&config.pipelines.default);
-    let loaded = pipeline::load(&find_pipeline(config, wanted)?)?;
+    let deposits = found::deposits([args.path.as_path()]);
+    let loaded = pipeline::load(&find_pipeline(config, args.pipeline.as_deref(), opened.demarche(), &deposits)?)?;
     let walked = opened.walked().map(Path::to_owned);
     let (mut submission, sources) = opened.into_submission(&loaded)?;
     if let Some(stage) = &args.stage {

@@ -33,7 +33,8 @@ pub struct DoctorArgs {
 /// Standard output is closed.
 pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
     let now = Timestamp::now();
-    let mut probes = sandbox(config).await?;
+    let mut probes = vec![settings(config)];
+    probes.extend(sandbox(config).await?);
     probes.extend(machine::probes(config, now).await);
     match Antivirus::new(&config.antivirus) {
         Some(antivirus) => {
@@ -83,6 +84,12 @@ pub async fn run(args: &DoctorArgs, config: &Config, lang: Lang) -> anyhow::Resu
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REJECTED) })
 }
 
+/// Which file the settings were read from.
+fn settings(config: &Config) -> Probe {
+    let none = || "no file: defaults and the environment".to_owned();
+    Probe::passed("settings", config.origin.path().map_or_else(none, |path| path.display().to_string()))
+}
+
 /// What draws previews. That nothing does costs pictures, and nothing else.
 fn renderers(config: &Config) -> Vec<Probe> {
     let found = match Renderers::find(&config.preview, std::env::var_os("PATH").as_deref()) {
@@ -111,7 +118,7 @@ async fn sandbox(config: &Config) -> anyhow::Result<Vec<Probe>> {
     for drill in Drill::ALL {
         let name = format!("drill {}", serde_json::to_value(drill)?.as_str().unwrap_or_default());
         let ended = sandbox.drill(drill).await;
-        let ok = ended.is_ok() || drill == Drill::HalfAnswer;
+        let ok = ended.is_ok();
         probes.push(Probe { name, ok, detail: ended.unwrap_or_else(|e| e.to_string()) });
     }
     Ok(probes)

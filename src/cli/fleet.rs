@@ -15,7 +15,7 @@ use crate::check::facts_cache::FactsCache;
 use crate::check::links::Links;
 use crate::check::places::Places;
 use crate::check::previews::Renderers;
-use crate::config::Config;
+use crate::config::{Config, found};
 use crate::gazelle::{NoPins, Owner};
 use crate::metrics::{Build, Metrics, StoreName};
 use crate::model::facts::INSPECTOR_VERSION;
@@ -94,6 +94,7 @@ fn make_folder(store: &StoreConfig) -> anyhow::Result<()> {
 /// # Errors
 /// What is not as it must be, each thing with what to change.
 pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, Metrics, Edges)> {
+    found::check_folders(&config.pipelines.folders)?;
     let pipelines = Pipelines::load(&config.pipelines.folders)?;
     if pipelines.all().next().is_none() {
         let searched: Vec<_> = config.pipelines.folders.iter().map(|f| f.display().to_string()).collect();

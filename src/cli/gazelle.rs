@@ -52,7 +52,7 @@ struct FetchArgs {
 /// Bad usage, configuration or pipeline, or copies that cannot be written; never because of a link.
 pub async fn run(args: GazelleArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
     let GazelleCommand::Fetch(args) = args.command;
-    let path = find_pipeline(config, args.pipeline.as_deref().unwrap_or(&config.pipelines.default))?;
+    let path = find_pipeline(config, args.pipeline.as_deref(), None, &[])?;
     let pipeline = pipeline::read(&path)?;
     let settings = GazelleConfig { offline: config.gazelle.offline || args.offline, ..config.gazelle.clone() };
     let client = GazelleClient::new(settings, pipeline.gazelle.clone())?;

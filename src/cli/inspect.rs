@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::render::{self, Style};
-use super::{exit_code, find_pipeline, start_sandbox};
+use super::{exit_code, find_pipeline, start_sandbox, tell_origin};
 use crate::antivirus::Antivirus;
 use crate::assess::completeness::{preuve_rules, slot_rules};
 use crate::assess::file_rules::FileRules;
@@ -15,7 +15,7 @@ use crate::assess::policy::Severities;
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::open_file;
 use crate::check::{Examiner, Source};
-use crate::config::Config;
+use crate::config::{Config, found};
 use crate::model::{Lang, Severity, Verdict};
 use crate::pipeline::{self, Loaded};
 
@@ -42,15 +42,26 @@ pub struct InspectArgs {
     strict: bool,
 }
 
+impl InspectArgs {
+    /// What is to be inspected.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
+    }
+}
+
 /// Runs `inspect`.
 ///
 /// # Errors
 /// Bad usage, configuration or pipeline; never because of a file.
 pub async fn run(args: InspectArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
+    if !args.json {
+        tell_origin(config, lang);
+    }
     let loaded = match (&args.pipeline, &args.slot) {
         (None, None) => None,
         (wanted, _) => {
-            let path = find_pipeline(config, wanted.as_deref().unwrap_or(&config.pipelines.default))?;
+            let deposits = found::deposits(args.files());
+            let path = find_pipeline(config, wanted.as_deref(), None, &deposits)?;
             Some(Arc::new(pipeline::load(&path)?))
         }
     };

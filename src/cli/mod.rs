@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, LogConfig, LogFormat};
+use crate::config::{Config, LogConfig, LogFormat, Origin, found};
 use crate::model::{Lang, Verdict, errors};
 use crate::sandbox::Sandbox;
 use crate::telemetry;
@@ -113,12 +113,32 @@ enum Command {
     Queue(queue::QueueArgs),
 }
 
+impl Command {
+    /// The folders of what this command looks at, which come from outside.
+    fn deposits(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Check(args) => found::deposits([args.path()]),
+            Self::Inspect(args) => found::deposits(args.files()),
+            Self::Submit(args) => found::deposits([args.path()]),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Tells a person that settings were read from a file that nobody named.
+fn tell_origin(config: &Config, lang: Lang) {
+    if let Origin::WorkingDirectory(path) = &config.origin {
+        let words = if lang == Lang::Fr { "Réglages lus dans" } else { "Settings read from" };
+        anstream::eprintln!("{words} ./{}", path.display());
+    }
+}
+
 /// Reads the command line and runs it.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     // Variables that are not UTF-8 cannot be ours.
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = match Config::load(cli.common.config.as_deref(), environment) {
+    let config = match Config::load(cli.common.config.as_deref(), environment, &cli.command.deposits()) {
         Ok(config) => config,
         Err(e) => return fail(&anyhow::Error::new(e), cli.common.lang.unwrap_or_default()),
     };
@@ -129,6 +149,9 @@ pub async fn run() -> ExitCode {
     }
     start_logging(&config.log, cli.common.verbose, cli.common.color);
     let lang = cli.common.lang.unwrap_or(config.check.lang);
+    if let Some(path) = config.origin.path() {
+        tracing::info!(path = %path.display(), "settings were read from a file");
+    }
     // What jobs go through; other commands are over before anybody would look at a trace of them.
     let traced = matches!(cli.command, Command::Worker(_) | Command::Serve(_) | Command::Submit(_));
     let telemetry = match traced.then(|| telemetry::start(&config.telemetry)).transpose() {
@@ -226,15 +249,20 @@ async fn start_sandbox(config: &Config) -> anyhow::Result<Sandbox> {
     Ok(sandbox)
 }
 
-/// The pipeline file that `wanted` (a path or an id) means.
-fn find_pipeline(config: &Config, wanted: &str) -> anyhow::Result<PathBuf> {
-    let direct = PathBuf::from(wanted);
-    if wanted.ends_with(".toml") {
-        return Ok(direct);
+/// The rules of a démarche: of the one that the user asked for, by id or by file; else of the one that the deposit names, by id
+/// only, because a deposit does not choose a file of this machine; else of the default. Rules that are found relative to the working
+/// directory are obeyed as its settings are.
+fn find_pipeline(config: &Config, asked: Option<&str>, named_by_deposit: Option<&str>, deposits: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    if let Some(file) = asked.filter(|asked| asked.ends_with(".toml")) {
+        return Ok(PathBuf::from(file));
     }
+    let wanted = asked.or(named_by_deposit).unwrap_or(&config.pipelines.default);
     let safe = wanted.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     let candidates = config.pipelines.folders.iter().map(|f| f.join(format!("{wanted}.toml")));
     if let Some(found) = safe.then_some(candidates).into_iter().flatten().find(|p| p.is_file()) {
+        if found.is_relative() {
+            found::check(&found, deposits)?;
+        }
         return Ok(found);
     }
     let searched: Vec<_> = config.pipelines.folders.iter().map(|f| f.display().to_string()).collect();

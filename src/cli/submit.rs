@@ -15,7 +15,7 @@ use super::fleet::Edges;
 use super::{EXIT_UNDETERMINED, exit_code, find_pipeline, render};
 use crate::check::folder::{self, FolderSources};
 use crate::check::ingest;
-use crate::config::Config;
+use crate::config::{Config, found};
 use crate::model::event::{
     BUNDLE_READY, ITEM_CHECKED, ItemChecked, Outcome, SUBMISSION_DELAYED, SUBMISSION_PARKED, SUBMISSION_RECEIVED, SUBMISSION_REJECTED,
     SubmissionDelayed, SubmissionParked,
@@ -59,14 +59,21 @@ pub struct SubmitArgs {
     json: bool,
 }
 
+impl SubmitArgs {
+    /// What is to be deposited.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Runs `submit`. Exit codes are those of `check`; 3 also where the job is parked or the wait is given up.
 ///
 /// # Errors
 /// Bad document or configuration; queue or store fail.
 pub async fn run(args: SubmitArgs, config: &Config, lang: Lang) -> anyhow::Result<ExitCode> {
     let opened = folder::open(&args.path)?;
-    let wanted = opened.demarche().unwrap_or(&config.pipelines.default);
-    let loaded = pipeline::load(&find_pipeline(config, wanted)?)?;
+    let deposits = found::deposits([args.path.as_path()]);
+    let loaded = pipeline::load(&find_pipeline(config, None, opened.demarche(), &deposits)?)?;
     let (mut submission, sources) = opened.into_submission(&loaded)?;
     if let Some(revision) = args.revision {
         submission.revision = revision;

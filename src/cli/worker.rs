@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::fleet;
-use crate::config::Config;
+use crate::config::{Config, found};
 use crate::model::Lang;
 use crate::ops::board::Board;
 use crate::ops::config::HttpConfig;
@@ -82,6 +82,7 @@ async fn work(config: &Config, lang: Lang, console: bool, deposits: bool) -> any
     // What a killed process left of drafts is swept by the next one.
     let drafts = if deposits { Some(fleet::spool(config, edges.vault.as_ref())?) } else { None };
     let intake: Option<Arc<dyn Intake>> = if let Some(drafts) = &drafts {
+        found::check_folders(&config.pipelines.folders)?;
         let pipelines = Pipelines::load(&config.pipelines.folders)?;
         let mut demarches: Vec<_> = pipelines.all().cloned().collect();
         demarches.sort_by_key(|loaded| loaded.pipeline.id != config.pipelines.default);

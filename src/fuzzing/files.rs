@@ -7,7 +7,7 @@ use crate::inspect::{image as images, odf as opendocument, ole as compound, text
 use crate::model::facts::{Detail, Facts, MAX_SIGNALS_PER_CODE};
 use crate::model::text::is_unsafe_to_show;
 use crate::model::{Format, Lang, messages};
-use crate::sandbox::{Reply, wire};
+use crate::sandbox::{Reply, heard, wire};
 
 /// The child's own proportions, smaller: an input of a few kilobytes that asks for more is a find.
 fn limits() -> Limits {
@@ -100,9 +100,13 @@ fn settle(bytes: &[u8], read: impl Fn(&mut Context) -> Facts) {
     }
     // What the child says is what the parent hears.
     let reply = wire::encode(&Reply::Facts { facts: Box::new(facts.clone()) }).expect("facts are JSON");
+    let reply = [vec![wire::LOCKED_IN], reply].concat();
     assert!(reply.len() < 8 * 1024 * 1024, "{} bytes of facts", reply.len());
     match wire::decode(&reply) {
-        Ok(Reply::Facts { facts: heard }) => assert_eq!(facts, *heard, "facts survive the wire"),
+        Ok(Reply::Facts { facts: heard }) => {
+            assert_eq!(facts, *heard, "facts survive the wire");
+            assert_eq!(heard::check(&heard, facts.size, &limits()), Ok(()), "the parent refuses what an inspection says");
+        }
         other => panic!("facts became {other:?}"),
     }
 }

@@ -9,11 +9,12 @@ use super::files::shown;
 use crate::assess::{Examined, assess};
 use crate::bundle::{html, index_csv};
 use crate::check::folder::parse_submission;
+use crate::inspect::Limits;
 use crate::model::facts::Facts;
 use crate::model::report::Report;
 use crate::model::submission::Submission;
 use crate::pipeline::{self, Loaded};
-use crate::sandbox::{Reply, Request, wire};
+use crate::sandbox::{Reply, Request, heard, wire};
 
 /// Where a file is filed whose facts are read as a table, as documentation, as a proof.
 const SUBMISSION: &str = r#"{"schema":"greffier/submission/1","demarche":"lgc-vague-2",
@@ -34,21 +35,28 @@ pub fn rules() -> &'static Loaded {
 /// What a child answers, even one that a file took over; and what a child is asked.
 pub fn child(bytes: &[u8]) {
     if wire::decode(bytes).is_ok() {
-        assert_eq!(bytes.first_chunk().map(|n| u64::from_le_bytes(*n)), Some(bytes.len() as u64 - 8), "one whole answer");
+        let length = bytes.get(1..).and_then(|rest| rest.first_chunk());
+        assert_eq!(length.map(|n| u64::from_le_bytes(*n)), Some(bytes.len() as u64 - 9), "one whole answer");
     }
     if let Ok(request) = serde_json::from_slice::<Request>(bytes) {
         let again = serde_json::to_vec(&request).expect("a request is JSON");
         assert!(serde_json::from_slice::<Request>(&again).is_ok(), "a request survives the wire");
     }
-    let whole = [(bytes.len() as u64).to_le_bytes().as_slice(), bytes].concat();
+    let whole = [[wire::LOCKED_IN].as_slice(), &(bytes.len() as u64).to_le_bytes(), bytes].concat();
     let Ok(reply) = wire::decode(&whole) else { return };
-    let again = wire::encode(&reply).expect("an answer is JSON");
+    assert!(!matches!(reply, Reply::Unavailable { .. }), "a child that is locked in blames the machine");
+    let again = [vec![wire::LOCKED_IN], wire::encode(&reply).expect("an answer is JSON")].concat();
     let Reply::Facts { facts } = reply else { return };
     match wire::decode(&again) {
         // The facts cache keeps what was heard, and is heard the same.
         Ok(Reply::Facts { facts: again }) => assert_eq!(facts, again, "facts survive the cache"),
         other => panic!("facts became {other:?}"),
     }
+    // What the rules are shown is what the parent takes, of a file of any size.
+    if heard::check(&facts, facts.size, &Limits::default()).is_err() {
+        return;
+    }
+    assert!(heard::check(&facts, facts.size.wrapping_add(1), &Limits::default()).is_err(), "facts of another size are taken");
     static FIXED: OnceLock<Submission> = OnceLock::new();
     let submission = FIXED.get_or_init(|| parse_submission(SUBMISSION).expect("as written above"));
     judge(submission, Some(&facts));

@@ -31,30 +31,51 @@ pub(super) fn keep_panic_locations() {
 
 /// Entry point of the child. Never returns.
 pub(super) fn main(request: &Request) -> ! {
-    let reply = answer(request);
-    let sent = wire::encode(&reply).ok().and_then(|bytes| {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(&bytes).and_then(|()| stdout.flush()).ok()
-    });
+    let sent = match prepare(request) {
+        Ok(ready) => say(&[wire::LOCKED_IN]).and_then(|()| send(&answer(request, ready))),
+        Err(unavailable) => say(&[wire::NOT_LOCKED_IN]).and_then(|()| send(&unavailable)),
+    };
     // `_exit`: destructors and exit handlers have nothing left to do and might need a forbidden call.
     unsafe { libc::_exit(if sent.is_some() { 0 } else { EXIT_NO_ANSWER }) }
 }
 
-fn answer(request: &Request) -> Reply {
+/// To the parent, at once.
+fn say(bytes: &[u8]) -> Option<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).ok()
+}
+
+fn send(reply: &Reply) -> Option<()> {
+    say(&wire::encode(reply).ok()?)
+}
+
+/// A child behind closed doors that has not yet read anything.
+struct Ready {
+    file: Mapped,
+    ctx: Context,
+    missing: Vec<(Mechanism, String)>,
+}
+
+/// Takes what is needed from outside and closes the doors; or says what this machine does not offer.
+fn prepare(request: &Request) -> Result<Ready, Reply> {
     // Mapped before the doors close; not one byte is read before they are closed.
     let file = match map_standard_input(request.sandbox.max_mapped_bytes) {
         Ok(file) => file,
-        Err(e) => return Reply::Unavailable { mechanism: "mmap".into(), reason: e.to_string() },
+        Err(e) => return Err(Reply::Unavailable { mechanism: "mmap".into(), reason: e.to_string() }),
     };
     // Reads the clock for the first time, which may look the vDSO up in ways that are forbidden later.
-    let mut ctx = Context::new(request.limits.clone());
-    let missing = match lock_in(&request.sandbox, request.parent, Occupant::Parser) {
-        Ok(missing) => missing,
-        Err((mechanism, reason)) => return Reply::Unavailable { mechanism: mechanism.as_str().into(), reason },
-    };
+    let ctx = Context::new(request.limits.clone());
+    match lock_in(&request.sandbox, request.parent, Occupant::Parser) {
+        Ok(missing) => Ok(Ready { file, ctx, missing }),
+        Err((mechanism, reason)) => Err(Reply::Unavailable { mechanism: mechanism.as_str().into(), reason }),
+    }
+}
+
+fn answer(request: &Request, ready: Ready) -> Reply {
+    let Ready { file, mut ctx, missing } = ready;
     match request.task {
         Task::Probe => return Reply::Probe { missing },
-        Task::Drill(drill) => return drill::run(drill),
+        Task::Drill(drill) => return drill::run(drill, request.parent),
         Task::Inspect | Task::Thumbnail { .. } | Task::Pictures { .. } => {}
     }
     // The context is not looked at again after a panic: nothing of it can be seen half-changed.
@@ -287,14 +308,21 @@ fn seccomp_allow_list() -> Result<(), String> {
     };
     rules.insert(libc::SYS_mmap, not_executable()?);
     rules.insert(libc::SYS_mprotect, not_executable()?);
-    // abort() sends itself SIGABRT; nobody else is sent anything.
-    let ourselves =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into()).map_err(|e| e.to_string())?;
-    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![ourselves]).map_err(|e| e.to_string())?]);
+    rules.insert(libc::SYS_tgkill, signals_to_itself()?);
     let architecture = std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture).map_err(|e| e.to_string())?;
     let program: BpfProgram = filter.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;
     seccompiler::apply_filter(&program).map_err(|e| e.to_string())
+}
+
+/// `abort` sends its own process a signal by `tgkill`; no other process may be sent one. The process has been forked and stays
+/// the same through `execve`, so that its number is known here for good.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) fn signals_to_itself() -> Result<Vec<seccompiler::SeccompRule>, String> {
+    use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+    let ourselves = u64::from(std::process::id());
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, ourselves).map_err(|e| e.to_string())?;
+    Ok(vec![SeccompRule::new(vec![condition]).map_err(|e| e.to_string())?])
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -7,9 +7,10 @@ use std::io::Write as _;
 
 use super::child::PANIC_LOCATION;
 use super::wire::{Drill, Reply};
+use crate::model::facts::Facts;
 
-/// Does `drill` in an already locked-in child.
-pub fn run(drill: Drill) -> Reply {
+/// Does `drill` in an already locked-in child of `parent`.
+pub fn run(drill: Drill, parent: u32) -> Reply {
     match drill {
         Drill::Memory => {
             let mut kept: Vec<Vec<u8>> = Vec::new();
@@ -61,6 +62,15 @@ pub fn run(drill: Drill) -> Reply {
             let _ = stdout.write_all(&[200, 0, 0, 0, 0, 0, 0, 0, b'{']).and_then(|()| stdout.flush());
             // SAFETY: ends this process at once, which is the drill.
             unsafe { libc::_exit(0) }
+        }
+        // SAFETY: ends this process at once, which is the drill.
+        Drill::NoAnswer => unsafe { libc::_exit(0) },
+        Drill::LyingAnswer => return Reply::Facts { facts: Box::new(Facts::of_size(u64::MAX)) },
+        Drill::BlameTheMachine => return Reply::Unavailable { mechanism: "seccomp".into(), reason: "a lie".into() },
+        Drill::SignalParent => {
+            // Signal 0 asks only whether a signal could be sent.
+            // SAFETY: a system call without pointers.
+            black_box(unsafe { libc::syscall(libc::SYS_tgkill, parent, parent, 0) });
         }
     }
     held_not()

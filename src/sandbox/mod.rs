@@ -7,15 +7,17 @@
 //! 2. The child locks itself in before it reads one byte of the file: resource limits, no new privileges,
 //!    Landlock without any rule, another user where the parent is root, death with its parent, and a
 //!    seccomp allow-list that kills on the first other system call. See [`child`].
-//! 3. Whatever happens to the child is told as a fact of the file (`sandbox-memory`, `sandbox-cpu`…), so that
-//!    it is cached like any other and the same bytes never do it again. Only a child that could not be
-//!    started, or that could not lock itself in, is our own failure.
+//! 3. Whatever happens to the child once it is locked in is told as a finding on the file (`sandbox-memory`,
+//!    `sandbox-protocol`…), garbage for an answer included, so that one file never holds up its deposit. Only a child that
+//!    could not be started or could not lock itself in is our own failure. What follows from the bytes is cached like
+//!    any fact; what the clock ended is not (`check::facts_cache`).
 //! 4. A mechanism that this machine lacks is named, and nothing runs without it unless the operator lists it
 //!    under `sandbox.allow_missing`.
 
 mod child;
 mod drill;
 pub mod forkserver;
+pub(crate) mod heard;
 pub mod render;
 pub(crate) mod wire;
 
@@ -68,6 +70,9 @@ impl Mechanism {
     }
 }
 
+/// Largest picture that a child may send, bytes: some times what a preview of the largest side takes.
+const MAX_PICTURE_BYTES: usize = 4 * 1024 * 1024;
+
 /// How children are limited. Configuration `[sandbox]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -119,7 +124,10 @@ pub enum SandboxError {
     /// The child was killed from outside.
     #[error("the inspection process was killed from outside")]
     Killed,
-    /// The child answered something that is not an answer.
+    /// The child ended before it was locked in, and so before it read anything.
+    #[error("the inspection process ended before it was isolated ({0})")]
+    NotLockedIn(String),
+    /// The child that only tries the sandbox, without a file, did not do what it was asked.
     #[error("the inspection process broke its protocol: {0}")]
     Protocol(String),
     /// Reading from the child failed.
@@ -181,7 +189,10 @@ impl Sandbox {
     pub async fn inspect(&self, file: std::fs::File) -> Result<Facts, SandboxError> {
         let size = file.metadata().map_err(SandboxError::Io)?.len();
         match self.run(file, Task::Inspect).await? {
-            Ending::Replied(Reply::Facts { facts }) => Ok(*facts),
+            Ending::Replied(Reply::Facts { facts }) => match heard::check(&facts, size, &self.limits) {
+                Ok(()) => Ok(*facts),
+                Err(why) => Ok(self.facts_of_dead(size, &self.garbage(why))),
+            },
             Ending::Replied(Reply::Panicked { location }) => {
                 tracing::error!(location, "an inspector panicked; the file gets a finding");
                 let mut facts = Facts::of_size(size);
@@ -190,15 +201,41 @@ impl Sandbox {
             }
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
             Ending::Replied(Reply::Probe { .. } | Reply::Thumbnail { .. } | Reply::Pictures { .. }) => {
-                Err(SandboxError::Protocol("an inspection was answered as something else".into()))
+                Ok(self.facts_of_dead(size, &self.garbage("an answer of another kind")))
             }
-            Ending::Died(death) => {
-                tracing::warn!(death = ?death, size, "an inspection process died of its file");
-                let mut facts = Facts::of_size(size);
-                facts.push(self.signal_of(&death));
-                Ok(facts)
-            }
+            Ending::Died(death) => Ok(self.facts_of_dead(size, &death)),
         }
+    }
+
+    /// Facts of a file whose child gave none.
+    fn facts_of_dead(&self, size: u64, death: &Death) -> Facts {
+        tracing::warn!(death = ?death, size, "an inspection process gave no facts of its file; the file gets a finding");
+        let mut facts = Facts::of_size(size);
+        facts.push(self.signal_of(death));
+        facts
+    }
+
+    /// What a child answered that a file took over, presumably. It has learned where the code of its server lies: the next
+    /// child comes from another.
+    fn garbage(&self, why: &str) -> Death {
+        tracing::warn!(why, "the answer of an inspection process is not believed; the next one comes from a new server");
+        self.children.renew();
+        Death::Protocol
+    }
+
+    /// One picture as a child sends it; `None` where it is no JPEG.
+    fn jpeg(&self, base64: &str) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        let jpeg = base64::engine::general_purpose::STANDARD.decode(base64).ok();
+        let jpeg = jpeg.filter(|bytes| bytes.starts_with(&[0xFF, 0xD8, 0xFF]) && bytes.len() <= MAX_PICTURE_BYTES);
+        if jpeg.is_none() {
+            self.no_picture(&self.garbage("a picture that is none"));
+        }
+        jpeg
+    }
+
+    fn no_picture(&self, death: &Death) {
+        tracing::warn!(death = ?death, "an inspection process gave no picture of its file; the page goes without");
     }
 
     /// A small JPEG of an image, made in a child like everything that reads a vendor's bytes; `None` where the
@@ -207,15 +244,14 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::inspect`].
     pub async fn thumbnail(&self, file: std::fs::File, format: Format, max_side: u32) -> Result<Option<Vec<u8>>, SandboxError> {
-        use base64::Engine as _;
         match self.run(file, Task::Thumbnail { format, max_side }).await? {
-            Ending::Replied(Reply::Thumbnail { jpeg: Some(jpeg) }) => base64::engine::general_purpose::STANDARD
-                .decode(jpeg)
-                .map(Some)
-                .map_err(|_| SandboxError::Protocol("a thumbnail that is not Base64".into())),
+            Ending::Replied(Reply::Thumbnail { jpeg: Some(jpeg) }) => Ok(self.jpeg(&jpeg)),
             Ending::Replied(Reply::Thumbnail { jpeg: None } | Reply::Panicked { .. }) | Ending::Died(_) => Ok(None),
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
-            Ending::Replied(_) => Err(SandboxError::Protocol("a thumbnail was answered as something else".into())),
+            Ending::Replied(_) => {
+                self.no_picture(&self.garbage("an answer of another kind"));
+                Ok(None)
+            }
         }
     }
 
@@ -225,20 +261,18 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::inspect`].
     pub async fn pictures(&self, ppm: &[u8], max_side: u32) -> Result<Vec<Vec<u8>>, SandboxError> {
-        use base64::Engine as _;
         use std::io::Write as _;
         let memory = rustix::fs::memfd_create("pixels", rustix::fs::MemfdFlags::CLOEXEC).map_err(|e| SandboxError::Io(e.into()))?;
         let mut memory = std::fs::File::from(memory);
         memory.write_all(ppm).map_err(SandboxError::Io)?;
         match self.run(memory, Task::Pictures { max_side }).await? {
-            Ending::Replied(Reply::Pictures { jpegs }) => jpegs
-                .iter()
-                .map(|jpeg| base64::engine::general_purpose::STANDARD.decode(jpeg))
-                .collect::<Result<_, _>>()
-                .map_err(|_| SandboxError::Protocol("a picture that is not Base64".into())),
+            Ending::Replied(Reply::Pictures { jpegs }) => Ok(jpegs.iter().map_while(|jpeg| self.jpeg(jpeg)).collect()),
             Ending::Replied(Reply::Panicked { .. }) | Ending::Died(_) => Ok(Vec::new()),
             Ending::Replied(Reply::Unavailable { mechanism, reason }) => Err(SandboxError::Unavailable { mechanism, reason }),
-            Ending::Replied(_) => Err(SandboxError::Protocol("pictures were answered as something else".into())),
+            Ending::Replied(_) => {
+                self.no_picture(&self.garbage("an answer of another kind"));
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -251,6 +285,7 @@ impl Sandbox {
         match self.run(nothing, Task::Drill(drill)).await? {
             Ending::Died(death) => Ok(self.signal_of(&death).code.to_string()),
             Ending::Replied(Reply::Panicked { .. }) => Ok("sandbox-crash".into()),
+            Ending::Replied(Reply::Facts { facts }) if heard::check(&facts, 0, &self.limits).is_err() => Ok("sandbox-protocol".into()),
             Ending::Replied(_) => Err(SandboxError::Protocol(format!("the sandbox did not hold: {drill:?} went through"))),
         }
     }
@@ -261,6 +296,7 @@ impl Sandbox {
             Death::Cpu => Signal::new("sandbox-cpu").arg("limit_s", self.config.cpu_seconds),
             Death::Wall => Signal::new("sandbox-wall").arg("limit_s", self.config.wall_seconds),
             Death::Reply => Signal::new("sandbox-reply").arg("limit_bytes", self.config.max_reply_bytes),
+            Death::Protocol => Signal::new("sandbox-protocol"),
             Death::Syscall => Signal::new("sandbox-syscall"),
             Death::Crash(how) => Signal::new("sandbox-crash").arg("how", how.as_str()),
         }
@@ -272,10 +308,15 @@ impl Sandbox {
         let wall = Duration::from_secs(self.config.wall_seconds);
         match converse(child, self.config.max_reply_bytes, wall).await? {
             Conversation::CutShort(death) => Ok(Ending::Died(death)),
-            Conversation::Ended { status, reply, .. } if status.success() => wire::decode(&reply).map(Ending::Replied),
+            Conversation::Ended { status, reply, .. } if status.success() => match wire::decode(&reply) {
+                Ok(reply) => Ok(Ending::Replied(reply)),
+                Err(why) if wire::is_locked_in(&reply) => Ok(Ending::Died(self.garbage(&why.to_string()))),
+                Err(why) => Err(SandboxError::NotLockedIn(why.to_string())),
+            },
             // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
             // kernel's out-of-memory killer, our own end). What else asks a process to end, children ignore.
             Conversation::Ended { status, .. } if status.signal() == Some(libc::SIGKILL) => Err(SandboxError::Killed),
+            Conversation::Ended { status, reply, .. } if !wire::is_locked_in(&reply) => Err(SandboxError::NotLockedIn(status.to_string())),
             Conversation::Ended { status, complaint, .. } => {
                 self.children.renew();
                 Ok(Ending::Died(Death::of(status, &complaint)))
@@ -345,6 +386,8 @@ enum Death {
     Cpu,
     Wall,
     Reply,
+    /// An answer that is none, or that no inspection gives.
+    Protocol,
     Syscall,
     Crash(String),
 }

@@ -10,7 +10,7 @@
 //!    and the dynamic loader; writing nothing; no TCP.
 //! 3. **seccomp** must be wider than for our own parsers: a program that starts opens libraries, maps code, and may
 //!    start threads. The list still has no `socket`, `connect` or any other call of the network, no `fork`, `vfork` or
-//!    `clone` of a process, no `ptrace`, `kill`, `ioctl`, `mount`, `unshare`, `bpf`, `io_uring`, `keyctl`, `memfd_create`,
+//!    `clone` of a process, no signal to another process (`tgkill` to itself is the only one), no `ptrace`, `ioctl`, `mount`, `unshare`, `bpf`, `io_uring`, `keyctl`, `memfd_create`,
 //!    and nothing that creates, renames, removes or changes files. What is not listed answers `ENOSYS` instead of
 //!    killing: programs probe for new calls and fall back.
 //! 4. It answers with pixels (PPM) on its standard output. They are as untrusted as the file: bounded, and decoded in an
@@ -196,7 +196,6 @@ pub(super) fn seccomp_for_renderers() -> Result<(), String> {
         libc::SYS_readlinkat,
         libc::SYS_getdents64,
         libc::SYS_getcwd,
-        libc::SYS_fcntl,
         libc::SYS_fadvise64,
         libc::SYS_dup,
         libc::SYS_ppoll,
@@ -219,8 +218,6 @@ pub(super) fn seccomp_for_renderers() -> Result<(), String> {
         libc::SYS_rt_sigreturn,
         libc::SYS_sigaltstack,
         libc::SYS_restart_syscall,
-        // abort() sends itself SIGABRT; other processes are of another Landlock domain or another user.
-        libc::SYS_tgkill,
         libc::SYS_exit,
         libc::SYS_exit_group,
         // Clocks and what it may know of itself and of the machine.
@@ -267,8 +264,21 @@ pub(super) fn seccomp_for_renderers() -> Result<(), String> {
     let thread = u64::try_from(libc::CLONE_THREAD).map_err(|e| e.to_string())?;
     // Threads, not processes. `clone3` hides its flags behind a pointer and is not listed: the C library falls back.
     rules.insert(libc::SYS_clone, only(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), thread)?);
-    // Reading limits, not setting them.
-    rules.insert(libc::SYS_prlimit64, only(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?);
+    // It may signal itself only. Another user or another Landlock domain would keep it from others as well, but not every
+    // deployment has the one and not every kernel the other (Landlock ABI 6).
+    rules.insert(libc::SYS_tgkill, super::child::signals_to_itself()?);
+    // Without `F_SETOWN` and its kin, by which the kernel sends signals in its name.
+    let harmless = [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_GETLK];
+    let mut descriptors = Vec::new();
+    for command in harmless.into_iter().chain([libc::F_SETLK, libc::F_SETLKW]) {
+        let command = u64::try_from(command).map_err(|e| e.to_string())?;
+        descriptors.extend(only(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, command)?);
+    }
+    rules.insert(libc::SYS_fcntl, descriptors);
+    // Reading its own limits: process 0 is the caller, and no new limit is given.
+    let itself = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, 0).map_err(|e| e.to_string())?;
+    let no_new_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0).map_err(|e| e.to_string())?;
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![itself, no_new_limit]).map_err(|e| e.to_string())?]);
     let name = u64::try_from(libc::PR_SET_NAME).map_err(|e| e.to_string())?;
     rules.insert(libc::SYS_prctl, only(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, name)?);
     let architecture = std::env::consts::ARCH.try_into().map_err(|e: seccompiler::BackendError| e.to_string())?;

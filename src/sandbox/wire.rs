@@ -2,11 +2,15 @@
 //!
 //! The reply may come from a child that a file took over: the parent reads a bounded number of bytes and
 //! accepts nothing but one complete, well-formed [`Reply`].
+//!
+//! A child says [`LOCKED_IN`] as soon as it is, before it looks at one byte of its file. What is said before that is not the
+//! file's doing, and what a child says after it, it cannot take back: a file cannot pass off what it does as a failure of
+//! the machine.
 
 use serde::{Deserialize, Serialize};
 
 use super::render::RenderRequest;
-use super::{Mechanism, SandboxConfig, SandboxError};
+use super::{Mechanism, SandboxConfig};
 use crate::inspect::Limits;
 use crate::model::Format;
 use crate::model::facts::Facts;
@@ -85,11 +89,19 @@ pub enum Drill {
     Flood,
     /// Answer half and end.
     HalfAnswer,
+    /// Answer nothing and end well.
+    NoAnswer,
+    /// Answer with facts that no inspection gives.
+    LyingAnswer,
+    /// Blame the machine: say that it cannot isolate the child, which is isolated.
+    BlameTheMachine,
+    /// Send a signal to the parent.
+    SignalParent,
 }
 
 impl Drill {
     /// Every drill.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Memory,
         Self::Cpu,
         Self::Stack,
@@ -101,6 +113,10 @@ impl Drill {
         Self::Panic,
         Self::Flood,
         Self::HalfAnswer,
+        Self::NoAnswer,
+        Self::LyingAnswer,
+        Self::BlameTheMachine,
+        Self::SignalParent,
     ];
 }
 
@@ -143,9 +159,21 @@ pub enum Reply {
     },
 }
 
+/// First byte of what a child says once every door is closed.
+pub const LOCKED_IN: u8 = b'L';
+
+/// First byte of what a child says that could not lock itself in; its reply is [`Reply::Unavailable`].
+pub const NOT_LOCKED_IN: u8 = b'U';
+
 const PREFIX: usize = 8;
 
-/// `length (8 bytes, little-endian) ‖ JSON`: a child killed half-way is told from one that finished.
+/// Whether the child had closed every door when it ended, however it ended.
+pub fn is_locked_in(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&LOCKED_IN)
+}
+
+/// `length (8 bytes, little-endian) ‖ JSON`: a child killed half-way is told from one that finished. One byte stands before it,
+/// [`LOCKED_IN`] or [`NOT_LOCKED_IN`], which the child writes apart.
 pub fn encode(reply: &Reply) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = vec![0; PREFIX];
     serde_json::to_writer(&mut bytes, reply)?;
@@ -154,13 +182,42 @@ pub fn encode(reply: &Reply) -> Result<Vec<u8>, serde_json::Error> {
     Ok(bytes)
 }
 
-/// Reads one complete reply.
-pub fn decode(bytes: &[u8]) -> Result<Reply, SandboxError> {
-    let (prefix, body) = bytes.split_first_chunk::<PREFIX>().ok_or_else(|| SandboxError::Protocol("no answer".into()))?;
-    if u64::from_le_bytes(*prefix) != body.len() as u64 {
-        return Err(SandboxError::Protocol(format!("{} bytes announced, {} received", u64::from_le_bytes(*prefix), body.len())));
+/// What is no reply. It quotes nothing of what was said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Garbage {
+    /// Not one whole reply.
+    #[error("{announced} bytes announced, {received} received")]
+    Length {
+        /// As the prefix says.
+        announced: u64,
+        /// After the prefix.
+        received: u64,
+    },
+    /// Nothing, or less than a prefix.
+    #[error("no answer")]
+    Nothing,
+    /// No JSON of a reply.
+    #[error("malformed answer at byte {0}")]
+    Malformed(usize),
+    /// A reply that does not fit the state its child was in.
+    #[error("an answer of another state")]
+    State,
+}
+
+/// Reads all that a child said: its state, and one complete reply.
+///
+/// # Errors
+/// [`Garbage`].
+pub fn decode(bytes: &[u8]) -> Result<Reply, Garbage> {
+    let (state, rest) = bytes.split_first().ok_or(Garbage::Nothing)?;
+    let (prefix, body) = rest.split_first_chunk::<PREFIX>().ok_or(Garbage::Nothing)?;
+    let (announced, received) = (u64::from_le_bytes(*prefix), body.len() as u64);
+    if announced != received {
+        return Err(Garbage::Length { announced, received });
     }
-    serde_json::from_slice(body).map_err(|e| SandboxError::Protocol(format!("malformed answer at byte {}", e.column())))
+    let reply = serde_json::from_slice(body).map_err(|e| Garbage::Malformed(e.column()))?;
+    let expected = if matches!(reply, Reply::Unavailable { .. }) { NOT_LOCKED_IN } else { LOCKED_IN };
+    if *state == expected { Ok(reply) } else { Err(Garbage::State) }
 }
 
 #[cfg(test)]
@@ -168,16 +225,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn said(reply: &Reply) -> Vec<u8> {
+        [vec![LOCKED_IN], encode(reply).unwrap()].concat()
+    }
+
+    #[test]
+    fn a_child_that_is_locked_in_cannot_say_that_it_is_not() {
+        let mut bytes = said(&Reply::Unavailable { mechanism: "seccomp".into(), reason: "none".into() });
+        assert_eq!(decode(&bytes).unwrap_err(), Garbage::State);
+        bytes[0] = NOT_LOCKED_IN;
+        assert!(matches!(decode(&bytes), Ok(Reply::Unavailable { .. })));
+        let mut bytes = said(&Reply::Facts { facts: Box::new(Facts::of_size(7)) });
+        bytes[0] = NOT_LOCKED_IN;
+        assert_eq!(decode(&bytes).unwrap_err(), Garbage::State);
+    }
+
     #[test]
     fn a_reply_survives_the_wire() {
-        let bytes = encode(&Reply::Facts { facts: Box::new(Facts::of_size(7)) }).unwrap();
+        let bytes = said(&Reply::Facts { facts: Box::new(Facts::of_size(7)) });
         let Reply::Facts { facts } = decode(&bytes).unwrap() else { panic!() };
         assert_eq!(facts.size, 7);
     }
 
     #[test]
     fn a_reply_cut_anywhere_is_refused() {
-        let bytes = encode(&Reply::Facts { facts: Box::new(Facts::of_size(7)) }).unwrap();
+        let bytes = said(&Reply::Facts { facts: Box::new(Facts::of_size(7)) });
         for cut in 0..bytes.len() {
             assert!(decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }

@@ -16,5 +16,6 @@ mod previews;
 mod queue;
 mod sandbox;
 mod seal;
+mod settings;
 mod store;
 mod support;

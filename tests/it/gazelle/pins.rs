@@ -261,3 +261,48 @@ async fn a_copy_under_the_name_of_another_or_of_an_earlier_version_is_not_replay
         assert!(matches!(replayed.outcome, GazelleOutcome::Unreachable { reason: Unreachable::PinDamaged, .. }), "{replayed:?}");
     }
 }
+
+/// The whole of `greffier check --out`, whose copies stay below `--out` from one deposit to the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_replays_a_copy_to_the_deposit_it_was_made_for_only() {
+    use crate::support::{codes as codes_of, command, root};
+    let (server, outage) = private_to_a().await;
+    let dir = tempfile::tempdir().unwrap();
+    let rules = std::fs::read_to_string(root().join("pipelines/lgc-vague-2.toml")).unwrap();
+    let rules = rules.replace("../fixtures", root().join("fixtures").to_str().unwrap());
+    let ours = format!("hosts = [\n  {{ host = \"127.0.0.1\", port = {}, role = \"referencement\" }},", server.port);
+    std::fs::write(dir.path().join("lgc-vague-2.toml"), rules.replace("hosts = [", &ours)).unwrap();
+    let check = async |number: &str, link: String| {
+        let deposit = dir.path().join(format!("deposit-{number}"));
+        std::fs::create_dir_all(deposit.join("INS.04.03.01")).unwrap();
+        std::fs::write(deposit.join("candidature.toml"), format!("[candidature]\nnumber = \"{number}\"\n")).unwrap();
+        std::fs::write(deposit.join("INS.04.03.01/gazelle.url"), format!("[InternetShortcut]\r\nURL={link}\r\n")).unwrap();
+        let mut command = command();
+        command
+            .env("GREFFIER_GAZELLE__ALLOW_LOOPBACK", format!("[\"127.0.0.1:{}\"]", server.port))
+            .env("GREFFIER_GAZELLE__MIN_INTERVAL_MS", "0")
+            .env("GREFFIER_GAZELLE__MAX_ATTEMPTS", "1")
+            .args(["check", "--json", "--pipeline"])
+            .arg(dir.path().join("lgc-vague-2.toml"))
+            .arg("--out")
+            .arg(dir.path().join("out"))
+            .arg(&deposit);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+        let item = report["items"].as_array().unwrap().iter().find(|i| i["id"].as_str().unwrap().contains("gazelle.url")).unwrap();
+        let mut codes: Vec<String> = codes_of(item).into_iter().filter(|code| code.starts_with("gazelle-")).collect();
+        codes.sort();
+        codes
+    };
+    let with_key = |key: &str| format!("{}&privacyKey={key}", server.link());
+    let opened = check("AAAAAAAAAA", with_key("S3CR3T")).await;
+    assert!(!opened.iter().any(|code| code == "gazelle-private"), "{opened:?}");
+    assert_eq!(check("BBBBBBBBBB", with_key("WRONG")).await, ["gazelle-private"]);
+    assert_eq!(check("BBBBBBBBBB", server.link()).await, ["gazelle-private"]);
+    outage.store(1, Ordering::SeqCst);
+    assert!(check("AAAAAAAAAA", with_key("S3CR3T")).await.contains(&"gazelle-replayed".to_owned()));
+    for (number, key) in [("BBBBBBBBBB", "WRONG"), ("BBBBBBBBBB", "S3CR3T"), ("AAAAAAAAAA", "WRONG")] {
+        assert_eq!(check(number, with_key(key)).await, ["gazelle-unreachable"], "{number} {key}");
+    }
+}
