@@ -280,7 +280,7 @@ async fn a_renderer_can_signal_itself_and_no_other_process() {
     let other = std::process::id();
     let calls = [
         ("kill", libc::SYS_kill, format!("{other}, 0")),
-        ("kill itself", libc::SYS_kill, "$$, 0".into()),
+        ("kill itself", libc::SYS_kill, "$me, 0".into()),
         ("tkill", libc::SYS_tkill, format!("{other}, 0")),
         ("tgkill", libc::SYS_tgkill, format!("{other}, {other}, 0")),
         ("rt_sigqueueinfo", libc::SYS_rt_sigqueueinfo, format!("{other}, 0, $room")),
@@ -299,14 +299,14 @@ async fn a_renderer_can_signal_itself_and_no_other_process() {
         ("ptrace", libc::SYS_ptrace, format!("16, {other}, 0, 0")),
         ("process_vm_readv", libc::SYS_process_vm_readv, format!("{other}, 0, 0, 0, 0, 0")),
         ("process_vm_writev", libc::SYS_process_vm_writev, format!("{other}, 0, 0, 0, 0, 0")),
-        ("kcmp", libc::SYS_kcmp, format!("$$, {other}, 0, 0, 0")),
+        ("kcmp", libc::SYS_kcmp, format!("$me, {other}, 0, 0, 0")),
     ];
-    let mut script = "my $room = \"\\0\" x 128; my $got;\n".to_owned();
+    let mut script = "my $room = \"\\0\" x 128; my $me = $$ + 0; my $got;\n".to_owned();
     for (name, number, arguments) in calls {
         // ENOSYS is 38 wherever Linux runs Debian's perl.
         script += &format!("$got = syscall({number}, {arguments}); print \"reached: {name} $got $!\\n\" unless $got == -1 and $! == 38;\n");
     }
-    script += &format!("print \"itself\\n\" if syscall({}, $$, $$, 0) == 0;\n", libc::SYS_tgkill);
+    script += &format!("print \"itself\\n\" if syscall({}, $me, $me, 0) == 0;\n", libc::SYS_tgkill);
     script += &format!("print \"its limits\\n\" if syscall({}, 0, 7, 0, $room) == 0;\n", libc::SYS_prlimit64);
     let Rendered::Output(said) = run_perl(b"", LONG, &script).await else { panic!("perl did not run") };
     assert_eq!(String::from_utf8_lossy(&said), "itself\nits limits\n");

@@ -96,7 +96,7 @@ fn the_users_own_settings_are_obeyed_and_it_is_said_which() {
     assert_eq!(said(&output).lines().filter(|line| *line == "Settings read from ./greffier.toml").count(), 1, "{}", said(&output));
     let output = desk.run("", &["check", "received", "--offline", "--json"]);
     assert!(!said(&output).contains("Settings read from"), "{}", said(&output));
-    let output = desk.run("", &["-v", "queue", "list"]);
+    let output = desk.run("", &["-v", "queue", "status"]);
     assert!(said(&output).contains("settings were read from a file"), "{}", said(&output));
     std::fs::remove_file(desk.path("greffier.toml")).unwrap();
     let output = desk.run("", &["check", "received", "--offline"]);
