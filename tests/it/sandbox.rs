@@ -319,7 +319,7 @@ async fn what_the_clock_ends_is_no_fact_until_it_has_ended_twice() {
     let dir = tempfile::tempdir().unwrap();
     let cache = FactsCache::new(dir.path());
     // A second of processor time is not enough for a text of this size; a minute is.
-    let bytes = b"Bonjour, voici la preuve numero 1.\n".repeat(4_000_000);
+    let bytes = b"Bonjour, voici la preuve numero 1.\n".repeat(1_600_000);
     let limits = Limits { max_cpu_ms: 600_000, ..Limits::default() };
     let start = async |cpu_seconds| {
         let config = SandboxConfig { cpu_seconds, wall_seconds: 600, ..SandboxConfig::default() };
