@@ -24,8 +24,8 @@ const NOISE: &[&str] = &["thumbs.db", "desktop.ini", ".ds_store", "__macosx", ".
 /// its size in memory, and the console's server parses what vendors upload.
 const MAX_DESCRIPTION: u64 = 64 * 1024;
 
-/// Largest `submission.json` that is parsed, bytes: 5,000 items, what a deposit through the console may have, of 200 bytes.
-const MAX_DOCUMENT: u64 = 1024 * 1024;
+/// Largest `submission.json` that is parsed, bytes: 5,000 items, what a deposit through the console may have, of 400 bytes.
+const MAX_DOCUMENT: u64 = 2 * 1024 * 1024;
 
 /// Deepest nesting of a `submission.json`: twice that of the schema.
 const MAX_NESTING: usize = 16;
@@ -520,7 +520,7 @@ mod tests {
         let larger = format!("={}", toml(MAX_DESCRIPTION));
         assert!(refused("candidature.toml", &larger).unwrap().ends_with("candidature.toml: larger than 65536 bytes"));
         let larger = "]".repeat(MAX_DOCUMENT as usize + 1);
-        assert!(refused("submission.json", &larger).unwrap().ends_with("submission.json: larger than 1048576 bytes"));
+        assert!(refused("submission.json", &larger).unwrap().ends_with("submission.json: larger than 2097152 bytes"));
         let item = |n: usize| format!(r#"{{"id":"{n}","preuve":"INS.01","file":{{"object":"{n:0100}","name":"n"}}}}"#);
         let items = (0..5_000).map(item).collect::<Vec<_>>().join(",");
         let honest = format!(r#"{{"schema":"{SCHEMA}","demarche":"lgc-vague-2","candidature":{{}},"items":[{items}]}}"#);

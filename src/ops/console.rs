@@ -93,12 +93,19 @@ struct Inner {
     parts: Parts,
     guard: Guard,
     streams: ClientLimit,
+    stream_time: Duration,
     stopped: watch::Receiver<bool>,
 }
 
 /// Every page of the console.
 pub(super) fn router(parts: Parts, guard: Guard, stopped: watch::Receiver<bool>) -> Router {
-    let app = App(Arc::new(Inner { parts, guard, streams: ClientLimit::new(MAX_STREAMS, MAX_STREAMS_OF_CLIENT), stopped }));
+    let app = App(Arc::new(Inner {
+        parts,
+        guard,
+        streams: ClientLimit::new(MAX_STREAMS, MAX_STREAMS_OF_CLIENT),
+        stream_time: STREAM_TIME,
+        stopped,
+    }));
     Router::new()
         .route("/", get(overview))
         .route("/submissions", get(submissions))
@@ -817,7 +824,7 @@ async fn events(State(app): State<App>, Extension(visitor): Extension<Visitor>, 
     let Some(permit) = app.0.streams.take(&visitor.client()) else {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")]).into_response();
     };
-    let until = Instant::now() + STREAM_TIME;
+    let until = Instant::now() + app.0.stream_time;
     let follower = Follower { app, visitor, headers, job, state: Following::Begun, stage: "", ticks: 0, until, _permit: permit };
     let events = stream::unfold(follower, |mut follower| async move {
         let said = tokio::time::timeout_at(follower.until, follower.next()).await.ok()?;
@@ -1406,6 +1413,7 @@ mod tests {
     use crate::metrics::{Build, Metrics};
     use crate::ops::board::Board;
     use crate::ops::config::HttpConfig;
+    use crate::ops::guard::Session;
     use crate::ops::health::Health;
 
     #[test]
@@ -1433,34 +1441,74 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_open_stream_says_nothing_after_the_logout_of_the_session_that_opened_it() {
-        let config = HttpConfig { token: "correct-horse-battery".into(), ..HttpConfig::default() };
-        let guard = Guard::new(&config, &config.resolve().unwrap().unwrap(), None);
-        let kept = guard.open(None, None).unwrap();
-        let kept = kept.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
-        let headers = HeaderMap::from_iter([(header::COOKIE, kept)]);
+    fn app_with(guard: Guard, board: Board, stream_time: Duration) -> (App, watch::Sender<bool>) {
         let parts = Parts {
             metrics: Metrics::new(&Build::default()),
             health: Health::new(&[]),
             state: None,
-            board: Board::default(),
+            board,
             queue: None,
             ledger: None,
             intake: None,
             lang: Lang::En,
         };
-        let (_stopping, stopped) = watch::channel(false);
-        let app = App(Arc::new(Inner { parts, guard: guard.clone(), streams: ClientLimit::new(3, 2), stopped }));
-        let follow = async || {
-            let visitor = Visitor { known: true, session: guard.session(&headers), address: [192, 0, 2, 1].into(), proxied: false };
-            let stream = events(State(app.clone()), Extension(visitor), headers.clone(), Path("job".into())).await;
-            stream.into_body()
-        };
-        let told = async |stream| String::from_utf8(axum::body::to_bytes(stream, 1_000).await.unwrap().to_vec()).unwrap();
-        let (before, after) = (follow().await, follow().await);
+        let (stopping, stopped) = watch::channel(false);
+        (App(Arc::new(Inner { parts, guard, streams: ClientLimit::new(3, 2), stream_time, stopped })), stopping)
+    }
+
+    fn guard_with_token() -> Guard {
+        let config = HttpConfig { token: "correct-horse-battery".into(), ..HttpConfig::default() };
+        Guard::new(&config, &config.resolve().unwrap().unwrap(), None)
+    }
+
+    async fn follow(app: &App, session: Option<Session>, address: [u8; 4], headers: &HeaderMap) -> Response {
+        let visitor = Visitor { known: true, session, address: address.into(), proxied: false };
+        events(State(app.clone()), Extension(visitor), headers.clone(), Path("job".into())).await
+    }
+
+    async fn told(response: Response) -> String {
+        String::from_utf8(axum::body::to_bytes(response.into_body(), 10_000).await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_open_stream_says_nothing_after_the_logout_of_the_session_that_opened_it() {
+        let guard = guard_with_token();
+        let kept = guard.open(None, None).unwrap();
+        let kept = kept.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::COOKIE, kept)]);
+        let (app, _stopping) = app_with(guard.clone(), Board::default(), STREAM_TIME);
+        let session = || guard.session(&headers);
+        let (before, after) =
+            (follow(&app, session(), [192, 0, 2, 1], &headers).await, follow(&app, session(), [192, 0, 2, 2], &headers).await);
+        let third = follow(&app, session(), [192, 0, 2, 3], &headers).await;
+        assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE, "streams are counted by session");
         assert!(told(before).await.contains("end"));
         guard.close(&headers).unwrap();
         assert_eq!(told(after).await, "");
+    }
+
+    #[tokio::test]
+    async fn streams_end_with_age_and_one_address_does_not_take_them_all() {
+        let (board, headers) = (Board::default(), HeaderMap::new());
+        let about = About {
+            job: "job".into(),
+            precheck: true,
+            demarche: "lgc-vague-2".into(),
+            candidature: String::new(),
+            company: None,
+            product: None,
+            stage: Stage::Dossier,
+            revision: 1,
+        };
+        board.begin(&about, 3);
+        let (app, _stopping) = app_with(guard_with_token(), board, Duration::from_millis(300));
+        let first = follow(&app, None, [192, 0, 2, 1], &headers).await;
+        let _second = follow(&app, None, [192, 0, 2, 1], &headers).await;
+        assert_eq!(follow(&app, None, [192, 0, 2, 1], &headers).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(follow(&app, None, [192, 0, 2, 2], &headers).await.status(), StatusCode::OK, "another address has its own share");
+        // The job goes on: the stream ends all the same, and its place is free.
+        let said = tokio::time::timeout(Duration::from_secs(60), told(first)).await.expect("the stream goes on for ever");
+        assert!(said.contains("snapshot") && !said.contains("\"end\""), "{said}");
+        assert_eq!(follow(&app, None, [192, 0, 2, 1], &headers).await.status(), StatusCode::OK);
     }
 }

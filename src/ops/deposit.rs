@@ -186,8 +186,7 @@ impl std::fmt::Debug for SpoolIntake {
 
 #[derive(Debug)]
 struct Draft {
-    /// Removed with everything in it when the draft goes.
-    folder: Arc<tempfile::TempDir>,
+    folder: Arc<DraftFolder>,
     client: Client,
     files: BTreeMap<String, Uploaded>,
     bytes: u64,
@@ -198,6 +197,27 @@ struct Draft {
     receiving: u64,
     began: Instant,
     touched: Instant,
+}
+
+/// The folder of a draft. It is removed with everything in it when the last one that uses it goes: by a thread of its own, since
+/// thousands of files take a while, and those who answer requests must not wait for them.
+#[derive(Debug)]
+struct DraftFolder(Option<tempfile::TempDir>);
+
+impl DraftFolder {
+    fn path(&self) -> &Path {
+        self.0.as_ref().map_or(Path::new(""), tempfile::TempDir::path)
+    }
+}
+
+impl Drop for DraftFolder {
+    fn drop(&mut self) {
+        let Some(folder) = self.0.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(folder))),
+            Err(_) => drop(folder),
+        }
+    }
 }
 
 impl Draft {
@@ -320,7 +340,7 @@ impl SpoolIntake {
         if drafts.len() >= MAX_DRAFTS {
             return Err(DepositError::Busy);
         }
-        let folder = Arc::new(tempfile::Builder::new().prefix("draft-").tempdir_in(&self.folder)?);
+        let folder = Arc::new(DraftFolder(Some(tempfile::Builder::new().prefix("draft-").tempdir_in(&self.folder)?)));
         std::fs::create_dir(files_of(&folder))?;
         let draft = Draft {
             folder,
@@ -338,7 +358,7 @@ impl SpoolIntake {
     }
 
     /// Lets one more upload into a draft: the folder, and what it reserves while it lasts.
-    fn admit<'a>(&'a self, draft: &'a str, path: &'a str) -> Result<(Arc<tempfile::TempDir>, UploadReservation<'a>), DepositError> {
+    fn admit<'a>(&'a self, draft: &'a str, path: &'a str) -> Result<(Arc<DraftFolder>, UploadReservation<'a>), DepositError> {
         let (mut drafts, now) = (self.drafts(), Instant::now());
         let found = drafts.get_mut(draft).filter(|draft| !draft.is_over(now)).ok_or(DepositError::Unknown)?;
         found.touched = now;
@@ -500,7 +520,7 @@ async fn sweep(staging: &dyn Store, age: Duration) -> Result<usize, StoreError> 
 }
 
 /// Where the files of a draft lie: apart from those that are still being received.
-fn files_of(draft: &tempfile::TempDir) -> PathBuf {
+fn files_of(draft: &DraftFolder) -> PathBuf {
     draft.path().join("files")
 }
 
@@ -736,7 +756,12 @@ mod tests {
         assert!(drafts.contains_key(&mine));
         assert_eq!(theirs.iter().map(|id| drafts.contains_key(id)).collect::<Vec<_>>(), (1..50).map(|s| s >= 46).collect::<Vec<_>>());
         drop(drafts);
-        assert_eq!(std::fs::read_dir(folder.path().join("drafts")).unwrap().count(), 5, "what is gone has no folder");
+        let removed = async {
+            while std::fs::read_dir(folder.path().join("drafts")).unwrap().count() > 5 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), removed).await.expect("what is gone has no folder");
         // One that receives a file is not thrown away for a new one.
         intake.drafts().values_mut().for_each(|draft| draft.uploads = 1);
         assert!(matches!(at(2, 60), Err(DepositError::Busy)));
@@ -775,7 +800,8 @@ mod tests {
             assert!(intake.put(&draft, &path, Some(10), broken()).await.is_err());
         }
         assert_eq!(there(), 0, "broken uploads leave no folder");
-        assert_eq!((intake.drafts()[&draft].names.bytes, intake.drafts()[&draft].names.folders.len()), (0, 0));
+        let held = |names: &Names| (names.bytes, names.folders.len());
+        assert_eq!(held(&intake.drafts()[&draft].names), (0, 0));
         intake.put(&draft, "a/b.txt", None, whole(b"x")).await.unwrap();
         for collides in ["a", "a/b.txt/c"] {
             let refused = intake.put(&draft, collides, None, whole(b"x")).await.unwrap_err();
