@@ -20,8 +20,21 @@ use crate::pipeline::{Loaded, ids};
 /// Names that desktops leave behind and nobody deposits.
 const NOISE: &[&str] = &["thumbs.db", "desktop.ini", ".ds_store", "__macosx", ".git", ".svn", "~lock"];
 
-/// Largest submission document or description that is read, bytes.
-const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
+/// Largest `candidature.toml` that is parsed, bytes. Honest ones have a thousand; a parsed document takes up to a hundred times
+/// its size in memory, and the console's server parses what vendors upload.
+const MAX_DESCRIPTION: u64 = 64 * 1024;
+
+/// Largest `submission.json` that is parsed, bytes: 5,000 items, what a deposit through the console may have, of 400 bytes.
+const MAX_DOCUMENT: u64 = 2 * 1024 * 1024;
+
+/// Deepest nesting of a `submission.json`: twice that of the schema.
+const MAX_NESTING: usize = 16;
+
+/// Largest file of links (`liens.txt`, `*.url`) that is read for them, bytes. A larger one is an item like any other.
+const MAX_LINKS: u64 = 64 * 1024;
+
+/// Most items of one folder: a file of links has one for each line.
+const MAX_ITEMS: usize = 50_000;
 
 /// Deepest folder that is looked into.
 const MAX_DEPTH: usize = 32;
@@ -100,7 +113,7 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
     }
     let description = path.join("candidature.toml");
     let described = if description.is_file() {
-        let text = read_text(&description)?;
+        let text = read_text(&description, MAX_DESCRIPTION)?;
         toml::from_str(&text).map_err(|e| {
             let (line, column) = position(&text, e.span().map_or(0, |s| s.start));
             FolderError::Malformed { path: description.clone(), message: format!("{line}:{column}: {}", e.message()) }
@@ -119,7 +132,7 @@ pub fn open(path: &Path) -> Result<Opened, FolderError> {
 }
 
 fn read_submission(path: &Path) -> Result<Submission, FolderError> {
-    parse_submission(&read_text(path)?).map_err(|message| FolderError::Malformed { path: path.to_owned(), message })
+    parse_submission(&read_text(path, MAX_DOCUMENT)?).map_err(|message| FolderError::Malformed { path: path.to_owned(), message })
 }
 
 /// A submission document.
@@ -127,6 +140,9 @@ fn read_submission(path: &Path) -> Result<Submission, FolderError> {
 /// # Errors
 /// `line:column: why`, or ` why` where no line is at fault.
 pub fn parse_submission(text: &str) -> Result<Submission, String> {
+    if nesting(text) > MAX_NESTING {
+        return Err(format!(" nested deeper than {MAX_NESTING}"));
+    }
     let submission: Submission = serde_json::from_str(text).map_err(|e| {
         // serde_json repeats the position at the end of its words.
         let words = e.to_string();
@@ -144,13 +160,36 @@ pub fn parse_submission(text: &str) -> Result<Submission, String> {
     Ok(submission)
 }
 
-fn read_text(path: &Path) -> Result<String, FolderError> {
-    let unreadable = |source| FolderError::Unreadable { path: path.to_owned(), source };
-    let mut text = String::new();
-    let read = File::open(path).map_err(unreadable)?.take(MAX_DOCUMENT + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if read as u64 > MAX_DOCUMENT {
-        return Err(FolderError::Malformed { path: path.to_owned(), message: format!(" larger than {MAX_DOCUMENT} bytes") });
+/// How deep objects and arrays of a JSON text are nested, without parsing it: items are flattened, for which serde keeps whatever
+/// it does not know in memory before it can refuse it.
+fn nesting(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
     }
+    deepest
+}
+
+/// The text of a document of at most `max` bytes; a larger one is refused before it is decoded.
+fn read_text(path: &Path, max: u64) -> Result<String, FolderError> {
+    let unreadable = |source| FolderError::Unreadable { path: path.to_owned(), source };
+    let malformed = |message| FolderError::Malformed { path: path.to_owned(), message };
+    let mut bytes = Vec::new();
+    let read = File::open(path).map_err(unreadable)?.take(max + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if read as u64 > max {
+        return Err(malformed(format!(" larger than {max} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|e| unreadable(std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error())))?;
     // Windows editors begin a file with a byte-order mark.
     Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
 }
@@ -159,8 +198,8 @@ fn read_text(path: &Path) -> Result<String, FolderError> {
 /// where it cannot be read or is too large for links: it is then an item like any other, with its own finding.
 fn read_links(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    let read = File::open(path).ok()?.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).ok()?;
-    (read as u64 <= MAX_DOCUMENT).then(|| encoding_rs::UTF_8.decode(&bytes).0.into_owned())
+    let read = File::open(path).ok()?.take(MAX_LINKS + 1).read_to_end(&mut bytes).ok()?;
+    (read as u64 <= MAX_LINKS).then(|| encoding_rs::UTF_8.decode(&bytes).0.into_owned())
 }
 
 /// Line and column, from 1, of a byte offset.
@@ -188,7 +227,7 @@ impl Opened {
     /// The submission and where its bytes are.
     ///
     /// # Errors
-    /// [`FolderError::Unreadable`] when a folder cannot be listed.
+    /// [`FolderError::Unreadable`] when a folder cannot be listed, [`FolderError::Malformed`] when it has too many items.
     pub fn into_submission(self, loaded: &Loaded) -> Result<(Submission, FolderSources), FolderError> {
         let mut paths = BTreeMap::new();
         let submission = match self.document {
@@ -209,6 +248,10 @@ impl Opened {
                             file.object.clone_from(&object);
                         }
                         items.push(item);
+                    }
+                    if items.len() > MAX_ITEMS {
+                        let message = format!(" more than {MAX_ITEMS} files and links");
+                        return Err(FolderError::Malformed { path: self.root, message });
                     }
                     paths.insert(object, path);
                 }
@@ -459,6 +502,71 @@ mod tests {
         let text = format!(r#"{{"schema":"{SCHEMA}","demarche":"lgc-vague-2","candidature":{{}},"items":[{item},{item}]}}"#);
         std::fs::write(dir.path().join("submission.json"), text).unwrap();
         assert!(matches!(open(dir.path()), Err(FolderError::Malformed { message, .. }) if message.contains("`a` stands twice")));
+    }
+
+    #[test]
+    fn a_document_that_is_too_large_is_refused_before_it_is_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            let refused = open(dir.path()).err();
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+            refused.map(|e| e.to_string())
+        };
+        let toml =
+            |bytes: u64| format!("[candidature]\nnumber = \"{}\"", "1".repeat(bytes as usize - "[candidature]\nnumber = \"\"".len()));
+        assert_eq!(refused("candidature.toml", &toml(MAX_DESCRIPTION)), None);
+        // Malformed from its first byte: the size is what is told.
+        let larger = format!("={}", toml(MAX_DESCRIPTION));
+        assert!(refused("candidature.toml", &larger).unwrap().ends_with("candidature.toml: larger than 65536 bytes"));
+        let larger = "]".repeat(MAX_DOCUMENT as usize + 1);
+        assert!(refused("submission.json", &larger).unwrap().ends_with("submission.json: larger than 2097152 bytes"));
+        let item = |n: usize| format!(r#"{{"id":"{n}","preuve":"INS.01","file":{{"object":"{n:0100}","name":"n"}}}}"#);
+        let items = (0..5_000).map(item).collect::<Vec<_>>().join(",");
+        let honest = format!(r#"{{"schema":"{SCHEMA}","demarche":"lgc-vague-2","candidature":{{}},"items":[{items}]}}"#);
+        assert_eq!(refused("submission.json", &honest), None, "as many items as a deposit may have");
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_refused_before_it_is_parsed() {
+        let deep =
+            |n: usize| format!(r#"{{"schema":"{SCHEMA}","items":[{{"id":"1","preuve":"x","zzz":{}1{}}}]}}"#, "[".repeat(n), "]".repeat(n));
+        assert!(parse_submission(&deep(100_000)).unwrap_err().ends_with("nested deeper than 16"));
+        assert!(!parse_submission(&deep(MAX_NESTING - 3)).unwrap_err().contains("nested"));
+        assert_eq!(nesting(r#"{"a":"[[[\"[[","b":[]}"#), 2, "what stands in a string is text");
+    }
+
+    #[test]
+    fn a_file_of_links_that_is_too_large_is_an_item_like_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("liens.txt"), "https://h/\n".repeat(10_000)).unwrap();
+        let (submission, _) = items(dir.path());
+        assert!(matches!(submission.items.as_slice(), [Item { content: Content::File(file), .. }] if file.name == "liens.txt"));
+    }
+
+    #[test]
+    fn folders_of_links_have_no_more_items_than_are_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..2 {
+            std::fs::create_dir(dir.path().join(n.to_string())).unwrap();
+            std::fs::write(dir.path().join(format!("{n}/liens.txt")), "a\n".repeat(MAX_ITEMS / 2 + n)).unwrap();
+        }
+        let loaded = crate::pipeline::load(Path::new("pipelines/lgc-vague-2.toml")).unwrap();
+        let refused = |dir: &Path| open(dir).unwrap().into_submission(&loaded).err().map(|e| e.to_string());
+        assert!(refused(dir.path()).is_some_and(|e| e.contains("more than 50000 files and links")));
+        std::fs::write(dir.path().join("1/liens.txt"), "a\n".repeat(MAX_ITEMS / 2)).unwrap();
+        assert_eq!(refused(dir.path()), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_description_or_document_makes_the_parser_fail(text in "[\\[\\]{}=.,:\"'\\\\a-c0-9\n \u{e9}]{0,300}") {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["candidature.toml", "submission.json"] {
+                std::fs::write(dir.path().join(name), &text).unwrap();
+                let _ = open(dir.path());
+            }
+        }
     }
 
     #[test]

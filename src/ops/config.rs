@@ -38,8 +38,14 @@ pub struct HttpConfig {
     pub console: bool,
     /// Requests of one address in a minute, over which it is told to wait. Health is not counted.
     pub requests_per_minute: u32,
-    /// Connections at once.
+    /// Connections at once; half of them for one address, unless a proxy stands in front. When all are in use, connections that
+    /// wait for a request are closed first, and health and metrics are answered on some more.
     pub max_connections: u32,
+    /// How long a client may take to send the head of a request, and an idle connection stays open, seconds: 1 to 600.
+    pub head_seconds: u64,
+    /// Least rate of an upload, and of reading an answer, bytes a second, after a start of twice `head_seconds`. Slower
+    /// connections are closed.
+    pub least_bytes_per_second: u64,
     /// How long jobs may be under way without one going a step further before `/livez` fails, seconds. Above
     /// `worker.job_seconds`, after which a job is put off anyway.
     pub stalled_seconds: u64,
@@ -49,6 +55,8 @@ pub struct HttpConfig {
     pub max_deposit_bytes: u64,
     /// Files in one deposit through the deposit page.
     pub max_deposit_files: usize,
+    /// Free space that deposits leave on the disk of their drafts, bytes: over it they are refused.
+    pub least_free_bytes: u64,
 }
 
 /// Login through an OpenID provider (Authorization Code with PKCE, OpenID Connect Core 1.0). Configuration `[http.oidc]`.
@@ -133,10 +141,14 @@ impl Default for HttpConfig {
             console: true,
             requests_per_minute: 1_200,
             max_connections: 256,
+            head_seconds: 10,
+            // A quarter of a line that sends 128 kbit/s: the deposit page sends four files at once.
+            least_bytes_per_second: 4 * 1024,
             stalled_seconds: 1_200,
             max_upload_bytes: 2 * 1024 * 1024 * 1024,
             max_deposit_bytes: 8 * 1024 * 1024 * 1024,
             max_deposit_files: 5_000,
+            least_free_bytes: 1024 * 1024 * 1024,
         }
     }
 }

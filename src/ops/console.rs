@@ -22,10 +22,12 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::board::{End, Line, Live, UnderWay};
+use super::client::{ClientLimit, ClientPermit};
 use super::config::CALLBACK;
 use super::deposit::{DepositError, Said};
 use super::guard::{Cookie, Guard, Visitor, cookie, is_foreign};
@@ -67,8 +69,14 @@ const MAX_WANTED: usize = 2 * 1024;
 const SUBMIT: &str = "/deposit/{draft}";
 /// Parked jobs looked at.
 const MAX_PARKED: usize = 500;
-/// People who follow submissions at once.
-const MAX_FOLLOWERS: usize = 100;
+/// Streams of events at once.
+const MAX_STREAMS: usize = 100;
+/// Streams of events of one client at once: a page has one, a browser opens no more than six connections to one server.
+const MAX_STREAMS_OF_CLIENT: usize = 12;
+/// A stream of events ends after so long; the page asks again, with the rights that its reader then has.
+const STREAM_TIME: Duration = Duration::from_secs(600);
+/// Largest body of a request that is no upload, bytes: forms, and what the deposit page says of a deposit.
+const MAX_FORM: usize = 64 * 1024;
 /// How often a stream looks at the stage.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// After so many looks the vault is asked whether the job has ended elsewhere.
@@ -84,13 +92,20 @@ struct App(Arc<Inner>);
 struct Inner {
     parts: Parts,
     guard: Guard,
-    followers: Arc<Semaphore>,
+    streams: ClientLimit,
+    stream_time: Duration,
     stopped: watch::Receiver<bool>,
 }
 
 /// Every page of the console.
 pub(super) fn router(parts: Parts, guard: Guard, stopped: watch::Receiver<bool>) -> Router {
-    let app = App(Arc::new(Inner { parts, guard, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)), stopped }));
+    let app = App(Arc::new(Inner {
+        parts,
+        guard,
+        streams: ClientLimit::new(MAX_STREAMS, MAX_STREAMS_OF_CLIENT),
+        stream_time: STREAM_TIME,
+        stopped,
+    }));
     Router::new()
         .route("/", get(overview))
         .route("/submissions", get(submissions))
@@ -110,6 +125,7 @@ pub(super) fn router(parts: Parts, guard: Guard, stopped: watch::Receiver<bool>)
         .route("/lang", get(choose_lang))
         .route("/static/{file}", get(asset))
         .fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(MAX_FORM))
         .with_state(app)
 }
 
@@ -792,7 +808,8 @@ struct Follower {
     state: Following,
     stage: &'static str,
     ticks: u32,
-    _seat: OwnedSemaphorePermit,
+    until: Instant,
+    _permit: ClientPermit,
 }
 
 enum Following {
@@ -804,12 +821,14 @@ enum Following {
 }
 
 async fn events(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap, Path(job): Path<String>) -> Response {
-    let Ok(seat) = Arc::clone(&app.0.followers).try_acquire_owned() else {
+    let Some(permit) = app.0.streams.take(&visitor.client()) else {
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")]).into_response();
     };
-    let follower = Follower { app, visitor, headers, job, state: Following::Begun, stage: "", ticks: 0, _seat: seat };
+    let until = Instant::now() + app.0.stream_time;
+    let follower = Follower { app, visitor, headers, job, state: Following::Begun, stage: "", ticks: 0, until, _permit: permit };
     let events = stream::unfold(follower, |mut follower| async move {
-        let said = follower.next().await.filter(|_| follower.may_look())?;
+        let said = tokio::time::timeout_at(follower.until, follower.next()).await.ok()?;
+        let said = said.filter(|_| follower.may_look())?;
         // Views always serialise; an event that did not would be left out.
         let event = Event::default().json_data(&said).unwrap_or_default();
         Some((Ok::<_, Infallible>(event), follower))
@@ -1071,6 +1090,16 @@ impl Look<'_> {
             DepositError::TooLarge { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "Le dépôt dépasse la limite.", "The deposit is over the limit.")
             }
+            DepositError::NoSpace => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "Le serveur manque de place sur son disque : prévenez l'exploitant, puis réessayez.",
+                "The server is short of disk space: tell those who run it, then try again.",
+            ),
+            DepositError::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                "Un fichier arrivait trop lentement : vérifiez la connexion, puis renvoyez-le.",
+                "A file came too slowly: check the connection, then send it again.",
+            ),
             DepositError::Empty => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Le dépôt ne contient aucun fichier.", "There is no file in the deposit.")
             }
@@ -1101,7 +1130,7 @@ impl Look<'_> {
 async fn begin(State(app): State<App>, Extension(visitor): Extension<Visitor>, headers: HeaderMap) -> Response {
     let look = Look::new(&app, visitor, &headers, "/deposit");
     let Some(intake) = &app.0.parts.intake else { return look.not_found() };
-    match intake.begin().await {
+    match intake.begin(look.visitor.client()).await {
         Ok(draft) => Json(serde_json::json!({ "draft": draft })).into_response(),
         Err(error) => look.deposit_failed(&error),
     }
@@ -1110,6 +1139,19 @@ async fn begin(State(app): State<App>, Extension(visitor): Extension<Visitor>, h
 #[derive(Debug, Deserialize)]
 struct Where {
     path: String,
+}
+
+/// Why a body ended early. That it came too slowly is told by the kind of the error that the connection gave.
+fn body_error(error: axum::Error) -> std::io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    let mut kind = std::io::ErrorKind::Other;
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            kind = io.kind();
+        }
+        source = cause.source();
+    }
+    std::io::Error::new(kind, error)
 }
 
 async fn upload(
@@ -1122,8 +1164,9 @@ async fn upload(
 ) -> Response {
     let look = Look::new(&app, visitor, &headers, "/deposit");
     let Some(intake) = &app.0.parts.intake else { return look.not_found() };
-    let body = request.into_body().into_data_stream().map(|chunk| chunk.map_err(std::io::Error::other)).boxed();
-    match intake.put(&draft, &place.path, body).await {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let body = request.into_body().into_data_stream().map(|chunk| chunk.map_err(body_error)).boxed();
+    match intake.put(&draft, &place.path, length, body).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => look.deposit_failed(&error),
     }
@@ -1282,7 +1325,7 @@ async fn login_start(
     if !guard.attempt(look.visitor.address) {
         return look.wait_for_login(wanted.local());
     }
-    let (url, browser) = match provider.begin(wanted.local()) {
+    let (url, browser) = match provider.begin(wanted.local(), look.visitor.address) {
         Ok(begun) => begun,
         Err(error) => {
             guard.succeeded(look.visitor.address);
@@ -1370,6 +1413,7 @@ mod tests {
     use crate::metrics::{Build, Metrics};
     use crate::ops::board::Board;
     use crate::ops::config::HttpConfig;
+    use crate::ops::guard::Session;
     use crate::ops::health::Health;
 
     #[test]
@@ -1397,34 +1441,74 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_open_stream_says_nothing_after_the_logout_of_the_session_that_opened_it() {
-        let config = HttpConfig { token: "correct-horse-battery".into(), ..HttpConfig::default() };
-        let guard = Guard::new(&config, &config.resolve().unwrap().unwrap(), None);
-        let kept = guard.open(None, None).unwrap();
-        let kept = kept.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
-        let headers = HeaderMap::from_iter([(header::COOKIE, kept)]);
+    fn app_with(guard: Guard, board: Board, stream_time: Duration) -> (App, watch::Sender<bool>) {
         let parts = Parts {
             metrics: Metrics::new(&Build::default()),
             health: Health::new(&[]),
             state: None,
-            board: Board::default(),
+            board,
             queue: None,
             ledger: None,
             intake: None,
             lang: Lang::En,
         };
-        let (_stopping, stopped) = watch::channel(false);
-        let app = App(Arc::new(Inner { parts, guard: guard.clone(), followers: Arc::new(Semaphore::new(2)), stopped }));
-        let follow = async || {
-            let visitor = Visitor { known: true, session: guard.session(&headers), address: [192, 0, 2, 1].into() };
-            let stream = events(State(app.clone()), Extension(visitor), headers.clone(), Path("job".into())).await;
-            stream.into_body()
-        };
-        let told = async |stream| String::from_utf8(axum::body::to_bytes(stream, 1_000).await.unwrap().to_vec()).unwrap();
-        let (before, after) = (follow().await, follow().await);
+        let (stopping, stopped) = watch::channel(false);
+        (App(Arc::new(Inner { parts, guard, streams: ClientLimit::new(3, 2), stream_time, stopped })), stopping)
+    }
+
+    fn guard_with_token() -> Guard {
+        let config = HttpConfig { token: "correct-horse-battery".into(), ..HttpConfig::default() };
+        Guard::new(&config, &config.resolve().unwrap().unwrap(), None)
+    }
+
+    async fn follow(app: &App, session: Option<Session>, address: [u8; 4], headers: &HeaderMap) -> Response {
+        let visitor = Visitor { known: true, session, address: address.into(), proxied: false };
+        events(State(app.clone()), Extension(visitor), headers.clone(), Path("job".into())).await
+    }
+
+    async fn told(response: Response) -> String {
+        String::from_utf8(axum::body::to_bytes(response.into_body(), 10_000).await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_open_stream_says_nothing_after_the_logout_of_the_session_that_opened_it() {
+        let guard = guard_with_token();
+        let kept = guard.open(None, None).unwrap();
+        let kept = kept.to_str().unwrap().split(';').next().unwrap().parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::COOKIE, kept)]);
+        let (app, _stopping) = app_with(guard.clone(), Board::default(), STREAM_TIME);
+        let session = || guard.session(&headers);
+        let (before, after) =
+            (follow(&app, session(), [192, 0, 2, 1], &headers).await, follow(&app, session(), [192, 0, 2, 2], &headers).await);
+        let third = follow(&app, session(), [192, 0, 2, 3], &headers).await;
+        assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE, "streams are counted by session");
         assert!(told(before).await.contains("end"));
         guard.close(&headers).unwrap();
         assert_eq!(told(after).await, "");
+    }
+
+    #[tokio::test]
+    async fn streams_end_with_age_and_one_address_does_not_take_them_all() {
+        let (board, headers) = (Board::default(), HeaderMap::new());
+        let about = About {
+            job: "job".into(),
+            precheck: true,
+            demarche: "lgc-vague-2".into(),
+            candidature: String::new(),
+            company: None,
+            product: None,
+            stage: Stage::Dossier,
+            revision: 1,
+        };
+        board.begin(&about, 3);
+        let (app, _stopping) = app_with(guard_with_token(), board, Duration::from_millis(300));
+        let first = follow(&app, None, [192, 0, 2, 1], &headers).await;
+        let _second = follow(&app, None, [192, 0, 2, 1], &headers).await;
+        assert_eq!(follow(&app, None, [192, 0, 2, 1], &headers).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(follow(&app, None, [192, 0, 2, 2], &headers).await.status(), StatusCode::OK, "another address has its own share");
+        // The job goes on: the stream ends all the same, and its place is free.
+        let said = tokio::time::timeout(Duration::from_secs(60), told(first)).await.expect("the stream goes on for ever");
+        assert!(said.contains("snapshot") && !said.contains("\"end\""), "{said}");
+        assert_eq!(follow(&app, None, [192, 0, 2, 1], &headers).await.status(), StatusCode::OK);
     }
 }

@@ -8,7 +8,8 @@
 //! 3. **Same origin.** Whatever changes something must come from our own pages (`Sec-Fetch-Site`, else `Origin`), or carry
 //!    the token in a header, which no other site can make a browser do.
 //! 4. **Rate.** A bucket of tokens for each client address; failed logins and wrong tokens empty another, much smaller one.
-//!    While that is empty no token is even looked at: the right one would tell itself from the wrong ones.
+//!    While that is empty no token is even looked at: the right one would tell itself from the wrong ones. The tables of buckets
+//!    are bounded, and an address that is not in a full one is not refused for it: the fullest buckets are forgotten.
 //! 5. Every answer says that it may run our own script only, be framed by nobody, and be kept by no cache.
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::hmac;
 use sha2::{Digest as _, Sha256};
 
+use super::client::Client;
 use super::config::{Checked, HttpConfig};
 use super::console::form;
 use super::listen::Peer;
@@ -38,8 +40,10 @@ const ATTEMPTS: u32 = 10;
 const MAX_SESSION: u64 = 30 * 24 * 3600;
 /// Sessions kept at once; beyond, the one that would end first ends.
 const MAX_SESSIONS: usize = 4_096;
-/// Addresses remembered at once.
+/// Client addresses whose rate is remembered at once.
 const MAX_ADDRESSES: usize = 16_384;
+/// Part of a full table of buckets that is forgotten at once: looking through the table is paid for by so many newcomers.
+const FORGOTTEN_PART: usize = 4;
 
 /// Style, script and pictures of our own; nothing else, and no page around ours.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -61,6 +65,7 @@ struct Rules {
     loopback: bool,
     secure: bool,
     trust_forwarded_for: bool,
+    proxied: bool,
     host_names: Vec<String>,
     rate: Buckets,
     attempts: Buckets,
@@ -70,6 +75,8 @@ struct Rules {
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     until: Instant,
+    /// Names it among others, and opens nothing.
+    digest: [u8; 32],
     /// Who, where the provider said it: the token says nothing of who has it.
     pub(super) person: Option<Arc<Person>>,
     /// What the provider knows its own session by.
@@ -85,12 +92,19 @@ pub(super) struct Visitor {
     pub(super) session: Option<Session>,
     /// Client address, as far as it can be told.
     pub(super) address: IpAddr,
+    /// The address is a proxy's, and many clients have it.
+    pub(super) proxied: bool,
 }
 
 impl Visitor {
     /// Who it is, where that is known: what the log says.
     pub(super) fn subject(&self) -> Option<&str> {
         self.session.as_ref()?.person.as_ref().map(|person| person.subject.as_str())
+    }
+
+    /// What is held for it is counted under this.
+    pub(super) fn client(&self) -> Client {
+        Client::new((!self.proxied).then_some(self.address), self.session.as_ref().map(|session| session.digest))
     }
 }
 
@@ -128,6 +142,7 @@ impl Guard {
             loopback: checked.listen.ip().is_loopback(),
             secure: config.is_secure(),
             trust_forwarded_for: config.trust_forwarded_for,
+            proxied: config.behind_tls && !config.trust_forwarded_for,
             host_names: config.host_names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             rate: Buckets::new(config.requests_per_minute.max(60)),
             attempts: Buckets::new(ATTEMPTS),
@@ -171,7 +186,8 @@ impl Guard {
         let mut sessions = self.sessions();
         sessions.retain(|_, session| session.until > now);
         make_room(&mut sessions, MAX_SESSIONS, |session| session.until);
-        sessions.insert(digest(&name), Session { until, person: person.map(Arc::new), id_token: id_token.map(Into::into) });
+        let digest = digest(&name);
+        sessions.insert(digest, Session { until, digest, person: person.map(Arc::new), id_token: id_token.map(Into::into) });
         self.cookie(Cookie::Session, &name, self.0.session_length)
     }
 
@@ -256,7 +272,7 @@ impl Guard {
             Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.is_empty() => name,
             _ => host,
         };
-        let name = name.trim_matches(['[', ']']).to_ascii_lowercase();
+        let name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).to_ascii_lowercase();
         let loopback = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         loopback || self.0.host_names.contains(&name)
     }
@@ -293,7 +309,10 @@ pub(super) async fn guard(
     let open = health || path == "/login" || path.starts_with("/login/") || path.starts_with("/static/");
     let headers = request.headers();
     let address = guard.address(peer.ip(), headers);
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let Some(host) = host(&request) else {
+        let why = "A request names its host once (RFC 9112, section 3.2).\n";
+        return protected((StatusCode::BAD_REQUEST, why).into_response(), guard.0.secure);
+    };
     let answer = if !health && !guard.answers_to(host) {
         let why = "This name is not one of ours. Reach the console by localhost, or list the name under http.host_names.\n";
         (StatusCode::MISDIRECTED_REQUEST, why).into_response()
@@ -310,11 +329,24 @@ pub(super) async fn guard(
         } else if !is_safe(request.method()) && shown != Shown::Right && !is_same_origin(headers) {
             (StatusCode::FORBIDDEN, "This request does not come from a page of this console.\n").into_response()
         } else {
-            request.extensions_mut().insert(Visitor { known, session, address });
+            request.extensions_mut().insert(Visitor { known, session, address, proxied: guard.0.proxied });
             next.run(request).await
         }
     };
     protected(answer, guard.0.secure)
+}
+
+/// The name under which a client asks for us, where it gives one; `None` where it gives several, so that no proxy in front and
+/// none of ours chooses another one (RFC 9112 §3.2, §3.2.2).
+fn host(request: &Request) -> Option<Option<&str>> {
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let first = match named.next() {
+        Some(value) => Some(value.to_str().ok()?),
+        None => None,
+    };
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let agree = authority.zip(first).is_none_or(|(authority, host)| authority.eq_ignore_ascii_case(host));
+    (named.next().is_none() && agree).then(|| first.or(authority))
 }
 
 /// Too many requests: how many seconds to wait.
@@ -343,8 +375,9 @@ fn is_safe(method: &Method) -> bool {
 /// Whether a browser says that our own page asks (Fetch Metadata; for older browsers, Origin of the Fetch standard).
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text(HeaderName::from_static("sec-fetch-site")) {
-        return site == "same-origin";
+    let mut sites = headers.get_all("sec-fetch-site").iter().peekable();
+    if sites.peek().is_some() {
+        return sites.all(|site| site == "same-origin");
     }
     let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
     origin.split_once("://").is_some_and(|(scheme, authority)| matches!(scheme, "http" | "https") && authority.eq_ignore_ascii_case(host))
@@ -374,15 +407,33 @@ fn protected(mut answer: Response<Body>, secure: bool) -> Response {
     answer
 }
 
-/// A bucket of tokens for each address: full after a minute of rest.
+/// A bucket of tokens for each client address: full after a minute of rest.
+///
+/// The table is bounded. When it is full, the buckets with most tokens are forgotten: forgetting a full one changes nothing, and
+/// one that is nearly full costs nearly nothing. To have the record of an address that guesses tokens forgotten, an attacker
+/// would need a table of addresses that each made as many attempts: with those it could have guessed as often without.
 struct Buckets {
     size: f64,
-    of: Mutex<HashMap<IpAddr, (f64, Instant)>>,
+    max: usize,
+    of: Mutex<HashMap<IpAddr, Bucket>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// Tokens at a later moment.
+    fn tokens_at(&self, now: Instant, size: f64) -> f64 {
+        (self.tokens + now.saturating_duration_since(self.at).as_secs_f64() * size / 60.0).min(size)
+    }
 }
 
 impl Buckets {
     fn new(per_minute: u32) -> Self {
-        Self { size: f64::from(per_minute), of: Mutex::default() }
+        Self { size: f64::from(per_minute), max: MAX_ADDRESSES, of: Mutex::default() }
     }
 
     fn take(&self, address: IpAddr) -> bool {
@@ -392,28 +443,33 @@ impl Buckets {
     fn take_at(&self, address: IpAddr, now: Instant) -> bool {
         let address = network(address);
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if of.len() >= MAX_ADDRESSES && !of.contains_key(&address) {
-            // What would be full again is as good as never seen.
-            of.retain(|_, (_, since)| now.duration_since(*since).as_secs() < 60);
-            if of.len() >= MAX_ADDRESSES {
-                return false;
-            }
+        if of.len() >= self.max && !of.contains_key(&address) {
+            self.forget_fullest(&mut of, now);
         }
-        let (left, since) = of.entry(address).or_insert((self.size, now));
-        *left = (*left + now.duration_since(*since).as_secs_f64() * self.size / 60.0).min(self.size);
-        *since = now;
-        let taken = *left >= 1.0;
-        if taken {
-            *left -= 1.0;
-        }
+        let bucket = of.entry(address).or_insert(Bucket { tokens: self.size, at: now });
+        let tokens = bucket.tokens_at(now, self.size);
+        let taken = tokens >= 1.0;
+        *bucket = Bucket { tokens: if taken { tokens - 1.0 } else { tokens }, at: now };
         taken
+    }
+
+    /// Makes room for newcomers. Always forgets at least one.
+    fn forget_fullest(&self, of: &mut HashMap<IpAddr, Bucket>, now: Instant) {
+        let mut fullness: Vec<(f64, IpAddr)> = of.iter().map(|(address, bucket)| (bucket.tokens_at(now, self.size), *address)).collect();
+        let part = (fullness.len() / FORGOTTEN_PART).max(1).min(fullness.len());
+        if part < fullness.len() {
+            fullness.select_nth_unstable_by(part, |a, b| b.0.total_cmp(&a.0));
+        }
+        for (_, address) in fullness.iter().take(part) {
+            of.remove(address);
+        }
     }
 
     /// What was taken was not used.
     fn give_back(&self, address: IpAddr) {
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((left, _)) = of.get_mut(&network(address)) {
-            *left = (*left + 1.0).min(self.size);
+        if let Some(bucket) = of.get_mut(&network(address)) {
+            bucket.tokens = (bucket.tokens + 1.0).min(self.size);
         }
     }
 
@@ -445,7 +501,11 @@ mod tests {
     }
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(n, v)| (HeaderName::from_bytes(n.as_bytes()).unwrap(), HeaderValue::from_str(v).unwrap())).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
     }
 
     const TOKEN: &str = "correct-horse-battery";
@@ -491,7 +551,7 @@ mod tests {
         let tried = (0..1_000).take_while(|_| guard.shown(&bearer("wrong-horse-battery"), here) == Shown::Wrong).count();
         // One comes back every six seconds, on a machine that is slow as well.
         assert!((ATTEMPTS as usize..500).contains(&tried), "{tried}");
-        guard.0.attempts.of.lock().unwrap().values_mut().for_each(|(left, since)| (*left, *since) = (0.0, Instant::now()));
+        guard.0.attempts.of.lock().unwrap().values_mut().for_each(|bucket| *bucket = Bucket { tokens: 0.0, at: Instant::now() });
         assert_eq!(guard.shown(&bearer(TOKEN), here), Shown::Unread);
         assert_eq!(guard.shown(&bearer(TOKEN), elsewhere), Shown::Right);
         assert_eq!(guard.shown(&headers(&[]), here), Shown::Nothing);
@@ -532,6 +592,7 @@ mod tests {
             (vec![("sec-fetch-site", "same-origin")], true),
             (vec![("sec-fetch-site", "same-site"), ("origin", "http://localhost"), ("host", "localhost")], false),
             (vec![("sec-fetch-site", "none")], false),
+            (vec![("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")], false),
             (vec![("origin", "http://localhost:9464"), ("host", "localhost:9464")], true),
             (vec![("origin", "http://evil.example"), ("host", "localhost:9464")], false),
             (vec![("origin", "null"), ("host", "localhost:9464")], false),
@@ -546,6 +607,26 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_one_host() {
+        let of = |uri: &str, hosts: &[&str]| {
+            let mut request = Request::builder().uri(uri);
+            for one in hosts {
+                request = request.header(header::HOST, *one);
+            }
+            host(&request.body(Body::empty()).unwrap()).map(|host| host.map(str::to_owned))
+        };
+        assert_eq!(of("/", &["localhost"]), Some(Some("localhost".into())));
+        assert_eq!(of("/", &[]), Some(None));
+        assert_eq!(of("http://evil.example/", &[]), Some(Some("evil.example".into())));
+        assert_eq!(of("http://LocalHost:80/", &["localhost:80"]), Some(Some("localhost:80".into())));
+        for (uri, hosts) in
+            [("/", &["localhost", "evil.example"][..]), ("/", &["localhost", "localhost"]), ("http://evil.example/", &["localhost"])]
+        {
+            assert_eq!(of(uri, hosts), None, "{uri} {hosts:?}");
+        }
+    }
+
+    #[test]
     fn without_a_token_only_names_of_this_machine_are_answered() {
         let guard = at(HttpConfig { host_names: vec!["poste.local".into()], ..HttpConfig::default() });
         for (host, answered) in [
@@ -555,6 +636,7 @@ mod tests {
             ("Poste.local:80", true),
             ("evil.example:9464", false),
             ("127.0.0.1.evil.example", false),
+            ("[127.0.0.1", false),
             ("", false),
         ] {
             assert_eq!(guard.answers_to(Some(host)), answered, "{host}");
@@ -572,6 +654,49 @@ mod tests {
         let neighbour: IpAddr = "2001:db8::ffff".parse().unwrap();
         assert_eq!((0..100).filter(|_| buckets.take_at(neighbour, now)).count(), 59, "a /64 is one client");
         assert_eq!((0..100).filter(|_| buckets.take_at(one, now + Duration::from_secs(10))).count(), 10);
+    }
+
+    fn many(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(0x0a00_0000 + n).into()
+    }
+
+    #[test]
+    fn many_addresses_neither_shut_others_out_nor_have_a_guessing_one_forgotten() {
+        let buckets = Buckets::new(ATTEMPTS);
+        let (guessing, now): (IpAddr, _) = ("192.0.2.1".parse().unwrap(), Instant::now());
+        assert_eq!((0..100).filter(|_| buckets.take_at(guessing, now)).count(), ATTEMPTS as usize);
+        // Nine attempts of each address: one fewer than would be refused.
+        for n in 0..3 * MAX_ADDRESSES as u32 {
+            assert!((1..ATTEMPTS).all(|_| buckets.take_at(many(n), now)), "address {n} was refused for the others");
+        }
+        assert!(buckets.of.lock().unwrap().len() <= MAX_ADDRESSES);
+        assert!(!buckets.take_at(guessing, now), "its record was forgotten");
+        assert!(buckets.take_at("203.0.113.7".parse().unwrap(), now), "an honest newcomer");
+        // Rest makes the record worth as little as any.
+        assert!(buckets.take_at(guessing, now + Duration::from_secs(6)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_full_table_never_refuses_an_address_that_has_tokens(
+            asked in proptest::collection::vec((0_u32..64, 0_u64..5), 1..600),
+            max in 1_usize..40,
+        ) {
+            let buckets = Buckets { max, ..Buckets::new(3) };
+            let (mut now, mut last) = (Instant::now(), HashMap::<u32, Vec<Instant>>::new());
+            for (n, seconds) in asked {
+                now += Duration::from_secs(seconds);
+                let recent = last.entry(n).or_default();
+                recent.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+                let taken = buckets.take_at(many(n), now);
+                // Three a minute are allowed whatever the others do; forgetting only ever gives more.
+                proptest::prop_assert!(taken || recent.len() >= 3);
+                if taken {
+                    recent.push(now);
+                }
+                proptest::prop_assert!(buckets.of.lock().unwrap().len() <= max);
+            }
+        }
     }
 
     #[test]

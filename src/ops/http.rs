@@ -1,6 +1,5 @@
 //! The server: health, metrics, and the console under `/`.
 
-use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use super::deposit::Intake;
 use super::guard::{Guard, Visitor, guard};
 use super::health::{Condition, Health};
 use super::ledger::Ledger;
-use super::listen::{Door, Peer};
+use super::listen::Listener;
 use super::oidc::Provider;
 use crate::metrics::{Metrics, OPEN_METRICS};
 use crate::model::Lang;
@@ -53,7 +52,7 @@ pub struct Parts {
 
 /// A server that listens and does not answer yet.
 pub struct Server {
-    door: Door,
+    listener: Listener,
     router: Router,
     address: SocketAddr,
     stopping: watch::Sender<bool>,
@@ -73,9 +72,8 @@ impl Server {
     /// # Errors
     /// [`HttpError`]: the address is taken, or a file cannot be used.
     pub async fn bind(config: &HttpConfig, checked: Checked, parts: Parts) -> Result<Self, HttpError> {
-        use axum::serve::Listener as _;
-        let door = Door::open(&checked, config.max_connections, config.behind_tls || config.trust_forwarded_for).await?;
-        let address = door.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
+        let listener = Listener::bind(config, &checked).await?;
+        let address = listener.local_addr().map_err(|source| HttpError::Address { listen: config.listen.clone(), source })?;
         let (stopping, stopped) = watch::channel(false);
         // Who looks at nothing but health and metrics has no login.
         let provider = match checked.oidc.clone().filter(|_| config.console) {
@@ -96,7 +94,7 @@ impl Server {
             router = router.merge(console::router(parts, rules.clone(), stopped));
         }
         let router = router.layer(middleware::from_fn_with_state(rules, guard));
-        Ok(Self { door, router, address, stopping, provider: followed })
+        Ok(Self { listener, router, address, stopping, provider: followed })
     }
 
     /// Where it listens.
@@ -106,15 +104,16 @@ impl Server {
 
     /// Answers until `stop` is done; then lets requests under way end, for a few seconds.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) {
-        let Self { door, router, address, stopping, provider } = self;
+        let Self { listener, router, address, stopping, provider } = self;
         tracing::info!(%address, "serving metrics, health and console");
-        let service = router.into_make_service_with_connect_info::<Peer>();
         let mut stopped = stopping.subscribe();
-        let served = axum::serve(door, service).with_graceful_shutdown(async move {
+        let served = listener.serve(router, stopping.subscribe());
+        let stop = async move {
             stop.await;
             // Streams of events end by themselves when they see this.
             stopping.send_replace(true);
-        });
+            std::future::pending::<()>().await;
+        };
         let too_long = async move {
             let _ = stopped.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(LAST_WORDS).await;
@@ -126,7 +125,8 @@ impl Server {
             }
         };
         tokio::select! {
-            _ = served.into_future() => {}
+            () = served => {}
+            () = stop => {}
             () = too_long => {}
             () = following => {}
         }

@@ -24,6 +24,10 @@ const MAX_ENTRIES: usize = 50_000;
 const LISTING: usize = 1_000;
 /// Records read at once.
 const AT_ONCE: usize = 16;
+/// Words that are looked for at once: each is compared with every submission.
+const MAX_WORDS: usize = 8;
+/// Characters of a word that is looked for: a job's id has 64.
+const MAX_WORD: usize = 100;
 /// How old a listing may be before the store is asked again.
 const FRESH: Duration = Duration::from_secs(2);
 
@@ -75,7 +79,8 @@ pub struct Entry {
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Every word must stand in number, company, product, démarche or job id; case does not count.
+    /// Every word must stand in number, company, product, démarche or job id; case does not count. Of very many words, or very
+    /// long ones, the first and their beginnings count.
     pub text: String,
     /// Only what stands so.
     pub standing: Option<Standing>,
@@ -241,7 +246,12 @@ pub fn is_job(id: &str) -> bool {
 impl Ledger for StoreLedger {
     async fn search(&self, query: &Query) -> Result<Found, StoreError> {
         let index = self.refreshed().await?;
-        let words: Vec<_> = query.text.split_whitespace().map(str::to_lowercase).collect();
+        let words: Vec<_> = query
+            .text
+            .split_whitespace()
+            .take(MAX_WORDS)
+            .map(|word| word.chars().take(MAX_WORD).collect::<String>().to_lowercase())
+            .collect();
         let matches = |about: &About| {
             let fields =
                 [Some(&about.candidature), about.company.as_ref(), about.product.as_ref(), Some(&about.demarche), Some(&about.job)];

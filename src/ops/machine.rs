@@ -132,7 +132,9 @@ fn control_group_limit(own: &str, mount: &Path) -> Option<u64> {
 fn files_needed(config: &Config) -> u64 {
     let jobs = u64::from(config.worker.interactive_jobs) + u64::from(config.worker.submission_jobs) + u64::from(config.worker.replay_jobs);
     let per_child = FILES_PER_CHILD + config.antivirus.engines.len() as u64;
-    FILES_AT_REST + per_child * config.check.jobs() as u64 + FILES_PER_JOB * jobs
+    let connections =
+        if config.http.listen.is_empty() { 0 } else { u64::from(config.http.max_connections) + super::listen::RESERVED as u64 };
+    FILES_AT_REST + connections + per_child * config.check.jobs() as u64 + FILES_PER_JOB * jobs
 }
 
 /// `limit`: the soft RLIMIT_NOFILE; `None` where there is none.

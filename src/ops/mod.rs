@@ -10,6 +10,7 @@
 //! `health` and `board` are told what happens; the rest looks.
 
 pub mod board;
+pub mod client;
 pub mod config;
 mod console;
 pub mod deposit;

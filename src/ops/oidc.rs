@@ -7,6 +7,7 @@
 //! 3. **The provider is not ours.** It is looked for in the background: without it the console runs on, for those with a token.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -30,14 +31,15 @@ use serde_json::Value;
 use url::Url;
 
 use super::config::{CheckedOidc, HttpError, OidcConfig, is_private};
+use super::guard::network;
 use super::health::{Condition, Health};
-use super::{make_room, secret};
+use super::secret;
 use crate::model::probe::Probe;
 use crate::model::text::{chain, display_safe};
 
 /// How long somebody may take to log in at the provider.
 pub(super) const PATIENCE: Duration = Duration::from_secs(600);
-/// Logins under way at once; beyond, the oldest is forgotten.
+/// Logins under way at once; beyond, the oldest of the address that has most is forgotten.
 const MAX_FLOWS: usize = 1_024;
 /// How far the provider's clock may be from ours.
 const SKEW: Duration = Duration::from_secs(60);
@@ -152,7 +154,27 @@ struct Flow {
     nonce: Nonce,
     verifier: PkceCodeVerifier,
     to: String,
+    /// Network of the client that began it.
+    address: IpAddr,
     began: Instant,
+}
+
+/// Leaves room for one more login below `most`: the oldest of the address that has most of them goes first, so that one client
+/// that begins many ends its own.
+fn forget_flows(flows: &mut HashMap<String, Flow>, most: usize) {
+    while flows.len() >= most {
+        let mut addresses: HashMap<IpAddr, (usize, Instant, &String)> = HashMap::new();
+        for (state, flow) in flows.iter() {
+            let (count, began, oldest) = addresses.entry(flow.address).or_insert((0, flow.began, state));
+            *count += 1;
+            if flow.began < *began {
+                (*began, *oldest) = (flow.began, state);
+            }
+        }
+        let first = addresses.into_values().max_by_key(|(count, began, _)| (*count, std::cmp::Reverse(*began)));
+        let Some(state) = first.map(|(.., state)| state.clone()) else { break };
+        flows.remove(&state);
+    }
 }
 
 type Client = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
@@ -317,7 +339,7 @@ impl Provider {
     }
 
     /// Where the browser is to be sent, and what it has to keep until it comes back; `to`: the page wanted then.
-    pub(super) fn begin(&self, to: &str) -> Result<(Url, String), LoginError> {
+    pub(super) fn begin(&self, to: &str, address: IpAddr) -> Result<(Url, String), LoginError> {
         let found = self.found()?;
         let browser = secret()?;
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
@@ -329,8 +351,9 @@ impl Provider {
             .url();
         let mut flows = self.flows.lock().unwrap_or_else(PoisonError::into_inner);
         flows.retain(|_, flow| flow.began.elapsed() < PATIENCE);
-        make_room(&mut flows, MAX_FLOWS, |flow| flow.began);
-        let flow = Flow { browser: browser.clone(), nonce, verifier, to: to.to_owned(), began: Instant::now() };
+        let address = network(address);
+        forget_flows(&mut flows, MAX_FLOWS);
+        let flow = Flow { browser: browser.clone(), nonce, verifier, to: to.to_owned(), address, began: Instant::now() };
         flows.insert(state.secret().clone(), flow);
         Ok((url, browser))
     }
@@ -569,6 +592,29 @@ fn lets_in(claims: &Value, claim: &str, allowed: &[String]) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_client_that_begins_many_logins_has_its_own_forgotten() {
+        let mut flows = HashMap::new();
+        let now = Instant::now();
+        let mut begin = |n: u64, address: &str| {
+            forget_flows(&mut flows, 8);
+            let flow = Flow {
+                browser: String::new(),
+                nonce: Nonce::new(String::new()),
+                verifier: PkceCodeVerifier::new("x".repeat(43)),
+                to: String::new(),
+                address: network(address.parse().unwrap()),
+                began: now + Duration::from_secs(n),
+            };
+            flows.insert(n.to_string(), flow);
+        };
+        begin(0, "192.0.2.1");
+        (1..100).for_each(|n| begin(n, &format!("2001:db8::{n}")));
+        let mut left: Vec<u64> = flows.keys().map(|n| n.parse().unwrap()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [0, 93, 94, 95, 96, 97, 98, 99], "the other client's login goes on, and the newest of this one");
+    }
 
     #[test]
     fn the_claim_lets_in_by_one_of_its_values_and_an_address_only_verified() {

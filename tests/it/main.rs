@@ -4,6 +4,7 @@ mod antivirus;
 mod browser;
 mod bundle;
 mod check;
+mod clients;
 mod deposit;
 mod docs;
 mod doctor;

@@ -18,6 +18,12 @@ pub struct Served {
     pub folder: tempfile::TempDir,
 }
 
+impl Served {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -64,8 +64,8 @@ if (live) {
     if (total) $("total").textContent = total;
   };
   const stage = (word) => { if ($("stage").textContent !== word) $("stage").textContent = word; };
-  const source = new EventSource(live.dataset.follow);
-  source.addEventListener("message", (event) => {
+  let source;
+  const told = (event) => {
     const said = JSON.parse(event.data);
     if (said.kind === "waiting") stage(live.dataset.waiting);
     if (said.kind === "stage") stage(said.word);
@@ -83,8 +83,17 @@ if (live) {
       source.close();
       location.reload();
     }
-  });
-  source.addEventListener("error", () => stage(live.dataset.lost));
+  };
+  const follow = () => {
+    source = new EventSource(live.dataset.follow);
+    source.addEventListener("message", told);
+    source.addEventListener("error", () => {
+      stage(live.dataset.lost);
+      // A stream that ended is asked for again by the browser; one that was refused is not.
+      if (source.readyState === EventSource.CLOSED) setTimeout(follow, 10000);
+    });
+  };
+  follow();
 }
 
 // ------------------------------------------------------------------------------------------ a deposit
