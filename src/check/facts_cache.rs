@@ -15,8 +15,8 @@ use crate::inspect::Limits;
 use crate::model::facts::{Facts, INSPECTOR_VERSION};
 use crate::store::{Content, Created, Key, Store};
 
-/// Largest entry that is read, bytes: above the largest answer of a child.
-const MAX_ENTRY: u64 = 256 * 1024 * 1024;
+/// Largest entry that is read, bytes: above the largest answer of a child (`sandbox.max_reply_bytes`).
+const MAX_ENTRY: u64 = 64 * 1024 * 1024;
 
 /// Where facts are kept.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl FactsCache {
     pub async fn get(&self, sha256: &str, limits: &Limits) -> Option<Facts> {
         let name = Self::name(sha256, limits, "json");
         let bytes = match &self.0 {
-            Kept::Directory(root) => std::fs::read(root.join(name)).ok()?,
+            Kept::Directory(root) => tokio::fs::read(root.join(name)).await.ok()?,
             Kept::Store(store, prefix) => match store.open(&Key::ours(format!("{prefix}{name}"))).await {
                 Ok(Some(opened)) => {
                     let mut bytes = Vec::new();
@@ -67,7 +67,8 @@ impl FactsCache {
                 }
             },
         };
-        serde_json::from_slice(&bytes).ok()
+        // A hundred milliseconds for the largest: too long for a thread that others wait for.
+        tokio::task::spawn_blocking(move || serde_json::from_slice(&bytes).ok()).await.ok()?
     }
 
     /// Keeps the facts of these bytes, unless they tell of a technical failure that the next look may not meet. A failure

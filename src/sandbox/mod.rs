@@ -94,7 +94,9 @@ impl Default for SandboxConfig {
             memory_bytes: 512 * 1024 * 1024,
             cpu_seconds: 10,
             wall_seconds: 60,
-            max_reply_bytes: 64 * 1024 * 1024,
+            // What an honest file can say: a million characters of up to four bytes, a hundred thousand cells with as much text
+            // again, ten thousand members. About 20 MB; as values in memory up to ten times that, below a child's own memory.
+            max_reply_bytes: 32 * 1024 * 1024,
             max_mapped_bytes: 192 * 1024 * 1024,
             user_id: 65_534,
             allow_missing: BTreeSet::new(),
@@ -272,7 +274,11 @@ impl Sandbox {
         let wall = Duration::from_secs(self.config.wall_seconds);
         match converse(child, self.config.max_reply_bytes, wall).await? {
             Conversation::CutShort(death) => Ok(Ending::Died(death)),
-            Conversation::Ended { status, reply, .. } if status.success() => wire::decode(&reply).map(Ending::Replied),
+            Conversation::Ended { status, reply, .. } if status.success() => {
+                // A hundred milliseconds for the largest: too long for a thread that others wait for.
+                let decoded = tokio::task::spawn_blocking(move || wire::decode(&reply)).await;
+                decoded.unwrap_or_else(|_| Err(SandboxError::Protocol("the answer could not be decoded".into()))).map(Ending::Replied)
+            }
             // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
             // kernel's out-of-memory killer, our own end). What else asks a process to end, children ignore.
             Conversation::Ended { status, .. } if status.signal() == Some(libc::SIGKILL) => Err(SandboxError::Killed),
