@@ -121,11 +121,14 @@ pub struct CheckConfig {
     pub jobs: usize,
     /// Language of what people read.
     pub lang: Lang,
+    /// Memory that one submission may keep, bytes, beyond that of the items that are looked at (`sandbox.memory_bytes` each):
+    /// facts, findings, report. What does not fit is left out of the report by its position, and the report says so.
+    pub submission_memory_bytes: u64,
 }
 
 impl Default for CheckConfig {
     fn default() -> Self {
-        Self { jobs: 0, lang: Lang::Fr }
+        Self { jobs: 0, lang: Lang::Fr, submission_memory_bytes: crate::check::MEMORY }
     }
 }
 
@@ -353,7 +356,7 @@ mod tests {
         let config =
             load("[check]\njobs = 3\n", &[("GREFFIER_CHECK__JOBS", "5"), ("GREFFIER_CHECK__LANG", "en"), ("GREFFIER_CONFIG", "x")])
                 .unwrap();
-        assert_eq!(config.check, CheckConfig { jobs: 5, lang: Lang::En });
+        assert_eq!(config.check, CheckConfig { jobs: 5, lang: Lang::En, ..CheckConfig::default() });
         let nested = load("[http.oidc]\nissuer = \"https://a\"\n", &[("GREFFIER_HTTP__OIDC__CLIENT_SECRET", "s3cret")]).unwrap();
         assert_eq!((nested.http.oidc.issuer.as_str(), nested.http.oidc.client_secret.as_str()), ("https://a", "s3cret"));
     }

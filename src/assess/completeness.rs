@@ -96,6 +96,11 @@ impl<'a> Expected<'a> {
         }
     }
 
+    /// Whether the rules over all items read the content of what is filed there ([`read_slots`]).
+    pub fn reads_contents(&self, filed: &FiledUnder) -> bool {
+        !matches!(self.stage, Stage::Chapter { .. }) && self.slot(filed).is_some_and(|slot| slot.reader.is_some())
+    }
+
     /// Whether a link may be filed there.
     pub fn accepts_links(&self, filed: &FiledUnder) -> bool {
         matches!(filed, FiledUnder::Preuve(_)) && self.loaded.pipeline.preuves.links
@@ -433,7 +438,7 @@ fn read_documentation(
         .map(|t| (t.id.as_str(), TopicMention { topic: t.id.clone(), title: t.title.clone(), count: 0, places: Vec::new() }))
         .collect();
     for &n in here {
-        let Some(facts) = &items[n].facts else { continue };
+        let Some(facts) = items[n].facts.as_deref() else { continue };
         let read = documentation::read([facts], config, declared);
         let id = items[n].id.clone();
         for mention in read.mentions {
@@ -447,7 +452,7 @@ fn read_documentation(
             items[n].findings.extend(policy::finding(signal, expected.severities()));
         }
     }
-    let all: Vec<&Facts> = here.iter().filter_map(|n| items[*n].facts.as_ref()).collect();
+    let all: Vec<&Facts> = here.iter().filter_map(|n| items[*n].facts.as_deref()).collect();
     reading.signals.extend(documentation::read(all, config, declared).signals.into_iter().filter(is_absence));
     reading.documentation = config.topics.iter().filter_map(|t| mentions.remove(t.id.as_str())).collect();
 }

@@ -1,5 +1,7 @@
 //! What a rule says of one file: name, declared type and content against each other and against the slot.
 
+use std::sync::Arc;
+
 use crate::model::facts::Facts;
 use crate::model::format::Family;
 use crate::model::text::is_unsafe_to_show;
@@ -142,9 +144,13 @@ fn extension(name: &str, format: Option<Format>, facts: &Facts, out: &mut Vec<Si
 }
 
 /// The facts with the format that the name settles (see [`named_format`]).
-pub fn as_named(facts: Option<Facts>, name: &str) -> Option<Facts> {
+pub fn as_named(facts: Option<Arc<Facts>>, name: &str) -> Option<Arc<Facts>> {
     let mut facts = facts?;
-    facts.format = facts.format.map(|format| named_format(format, name));
+    let format = facts.format.map(|format| named_format(format, name));
+    // Shared as long as the name says nothing else.
+    if format != facts.format {
+        Arc::make_mut(&mut facts).format = format;
+    }
     Some(facts)
 }
 
@@ -239,7 +245,7 @@ mod tests {
         Examined {
             size: Some(size),
             sha256: Some("ab".into()),
-            facts: Some(Facts { format: Some(format), ..Facts::of_size(size) }),
+            facts: Some(Facts { format: Some(format), ..Facts::of_size(size) }.into()),
             ..Examined::default()
         }
     }

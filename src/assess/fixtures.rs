@@ -22,6 +22,7 @@ pub fn item(id: &str, preuve: &str, name: &str, sha256: &str) -> ItemReport {
         path: None,
         withheld: None,
         facts: None,
+        facts_of: None,
         gazelle: None,
     }
 }

@@ -48,7 +48,12 @@ fn deposit(revision: u32, items: &[(&str, &str, String, Facts)]) -> (Submission,
     let seen = |(id, _, _, facts): &(&str, &str, String, Facts)| {
         (
             (*id).to_owned(),
-            Examined { sha256: Some(format!("digest of {id}")), size: Some(1), facts: Some(facts.clone()), ..Examined::default() },
+            Examined {
+                sha256: Some(format!("digest of {id}")),
+                size: Some(1),
+                facts: Some(std::sync::Arc::new(facts.clone())),
+                ..Examined::default()
+            },
         )
     };
     (submission, items.iter().map(seen).collect())
@@ -66,7 +71,7 @@ fn the_guards_speak_and_the_report_keeps_the_secret() {
         ("d", other.id.as_str(), "d.jpg".into(), picture()),
     ];
     let (submission, examined) = deposit(1, &items);
-    let report = assess(&loaded, &submission, &examined);
+    let report = assess(&loaded, &submission, &examined, &crate::model::work::Work::unbounded());
     let codes = |id: &str| -> Vec<&str> {
         let item = report.items.iter().find(|i| i.id == id).expect("every item is in the report");
         item.findings
@@ -85,7 +90,7 @@ fn the_guards_speak_and_the_report_keeps_the_secret() {
 
     let items: Vec<_> = items.into_iter().filter(|i| i.0 != "b").collect();
     let (submission, examined) = deposit(2, &items);
-    let mut next = assess(&loaded, &submission, &examined);
+    let mut next = assess(&loaded, &submission, &examined, &crate::model::work::Work::unbounded());
     rounds::attach(&mut next, &report, &submission.requests, &ids::canonical, &loaded.pipeline.severities).expect("the same deposit");
     let round = next.round.expect("just attached");
     assert_eq!((round.counts.unchanged, round.counts.removed, round.same_rules), (3, 1, true));

@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn item(preuve: &str, name: &str, sha256: &str, facts: Facts) -> ItemReport {
-        ItemReport { facts: Some(facts), ..crate::assess::fixtures::item(name, preuve, name, sha256) }
+        ItemReport { facts: Some(facts.into()), ..crate::assess::fixtures::item(name, preuve, name, sha256) }
     }
 
     fn found(items: &[ItemReport]) -> Vec<(usize, Signal)> {

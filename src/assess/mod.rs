@@ -18,17 +18,20 @@ pub mod policy;
 pub mod privacy;
 pub mod rounds;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 use crate::antivirus::Scan;
 use crate::gazelle;
-use crate::model::facts::{Facts, INSPECTOR_VERSION};
+use crate::model::facts::{Facts, INSPECTOR_VERSION, Measured};
 use crate::model::gazelle::GazelleFacts;
 use crate::model::report::{ItemReport, PipelineRef, Report, SCHEMA, Totals};
 use crate::model::submission::{Content, FiledUnder, Item, Submission};
+use crate::model::work::Work;
 use crate::model::{Signal, Verdict};
 use crate::pipeline::guards::PrivacyPolicy;
 use crate::pipeline::{Loaded, ids};
@@ -44,8 +47,8 @@ pub struct Examined {
     pub sha256: Option<String>,
     /// Size, bytes.
     pub size: Option<u64>,
-    /// What the file is.
-    pub facts: Option<Facts>,
+    /// What the file is; items of the same bytes share it.
+    pub facts: Option<Arc<Facts>>,
     /// What is already known to be wrong before any rule: unreadable source, sandbox failure, Gazelle.
     pub signals: Vec<Signal>,
     /// Gazelle facts, for links.
@@ -58,29 +61,172 @@ pub struct Examined {
     pub was_known: bool,
 }
 
-/// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.
-pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>) -> Report {
-    let pipeline = &loaded.pipeline;
-    let expected = completeness::Expected::new(loaded, submission);
-    let known = coherence::Known::new(&loaded.catalogue.preuves, &ids::canonical);
-    let mut totals = Totals::default();
-    let mut items: Vec<ItemReport> = Vec::new();
-    for (position, item) in submission.items.iter().enumerate() {
-        let nothing = Examined { signals: vec![Signal::new("item-not-examined")], ..Examined::default() };
-        let looked = examined.get(&item.id).unwrap_or(&nothing);
-        items.push(judge_item(&expected, &known, submission, item, position, looked));
+/// One item after the rules that look at one item, and what the rules over all items still need of it.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Its report: facts without their content, findings settled, nothing masked yet.
+    pub item: ItemReport,
+    /// The facts with their content, where a rule over all items reads them.
+    pub contents: Option<Arc<Facts>>,
+    /// Set where a rule over all items should have read its content, and it was dropped for want of memory.
+    pub not_read: bool,
+    /// How large the facts are, with their content and without.
+    pub measured: (Measured, Measured),
+    /// What it was judged by, for the id of the outcome; `None` where it was not examined.
+    fingerprint: Option<[u8; 32]>,
+    /// What the antivirus said.
+    pub scan: Option<Scan>,
+    /// How long that took.
+    pub scan_took: Duration,
+    /// Whether the facts were known before.
+    pub was_known: bool,
+}
+
+/// Facts without their content, by digest: items of the same bytes share them.
+#[derive(Debug, Default)]
+pub struct Leans(Mutex<HashMap<String, Lean>>);
+
+#[derive(Debug)]
+struct Lean {
+    of: Weak<Facts>,
+    measured: (Measured, Measured),
+    facts: Arc<Facts>,
+}
+
+impl Leans {
+    fn of(&self, sha256: Option<&str>, whole: &Arc<Facts>, work: &Work) -> (Arc<Facts>, (Measured, Measured)) {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sha256) = sha256
+            && let Some(known) = lock().get(sha256)
+            && std::ptr::eq(known.of.as_ptr(), Arc::as_ptr(whole))
+        {
+            return (Arc::clone(&known.facts), known.measured);
+        }
+        let measured = whole.measure();
+        // What was used up is told at the end of the judgement.
+        let _ = work.read(usize::try_from(measured.json_bytes).unwrap_or(usize::MAX));
+        let mut lean = Arc::new(whole.lean());
+        let measured = (measured, lean.measure());
+        if let Some(sha256) = sha256 {
+            let mut all = lock();
+            // Read again meanwhile: the same facts in another place of memory.
+            if let Some(known) = all.get(sha256).filter(|known| known.measured == measured) {
+                lean = Arc::clone(&known.facts);
+            }
+            all.insert(sha256.to_owned(), Lean { of: Arc::downgrade(whole), measured, facts: Arc::clone(&lean) });
+        }
+        (lean, measured)
     }
-    completeness::duplicates(&expected, &mut items);
+}
+
+/// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined. What comes out counts only
+/// where `work` has not ended.
+pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>, work: &Work) -> Report {
+    let (judge, leans) = (Judge::new(loaded, submission), Leans::default());
+    let judged = submission.items.iter().map(|item| Some(judge.item(item, examined.get(&item.id)?, &leans, work))).collect();
+    finish(loaded, submission, judged, work)
+}
+
+/// Judges items one by one, as they end, by the rules that look at one item.
+pub struct Judge<'a> {
+    submission: &'a Submission,
+    expected: completeness::Expected<'a>,
+    known: coherence::Known<'a>,
+}
+
+impl<'a> Judge<'a> {
+    /// For the items of `submission`.
+    pub fn new(loaded: &'a Loaded, submission: &'a Submission) -> Self {
+        Self {
+            submission,
+            expected: completeness::Expected::new(loaded, submission),
+            known: coherence::Known::new(&loaded.catalogue.preuves, &ids::canonical),
+        }
+    }
+
+    /// One item. What comes out counts only where `work` has not ended.
+    pub fn item(&self, item: &Item, looked: &Examined, leans: &Leans, work: &Work) -> Judged {
+        let (lean, measured) = match &looked.facts {
+            None => (None, Default::default()),
+            Some(whole) => {
+                let (lean, measured) = leans.of(looked.sha256.as_deref(), whole, work);
+                (Some(lean), measured)
+            }
+        };
+        let mut judged = judge_item(&self.expected, &self.known, self.submission, item, looked, work);
+        judged.facts = file_rules::as_named(lean, &judged.name);
+        policy::settle(&mut judged.findings);
+        judged.verdict = Verdict::of(judged.findings.iter().map(|f| f.severity));
+        let contents = looked.facts.as_ref().filter(|_| self.expected.reads_contents(&item.filed_under));
+        Judged {
+            contents: contents.and_then(|facts| file_rules::as_named(Some(Arc::clone(facts)), &judged.name)),
+            item: judged,
+            not_read: false,
+            measured,
+            fingerprint: Some(fingerprint(looked, &measured.0)),
+            scan: looked.scan.clone(),
+            scan_took: looked.scan_took,
+            was_known: looked.was_known,
+        }
+    }
+
+    /// An item whose judgement needs more steps than it may take: it is rejected for that, whatever else may be wrong with it.
+    pub fn beyond_limit(&self, item: &Item, looked: &Examined, steps: u64) -> Judged {
+        let signals = vec![Signal::new("item-judging-limit").arg("steps", steps)];
+        let without = Examined { sha256: looked.sha256.clone(), size: looked.size, signals, ..Examined::default() };
+        let judged = self.item(item, &without, &Leans::default(), &Work::unbounded());
+        Judged { scan: looked.scan.clone(), scan_took: looked.scan_took, was_known: looked.was_known, ..judged }
+    }
+
+    /// What a vendor is told of an item before all are known: without its facts, which are not told, and masked.
+    pub fn told(&self, judged: &Judged, work: &Work) -> ItemReport {
+        let mut told = ItemReport { facts: None, ..judged.item.clone() };
+        privacy::redact_item(&mut told, &self.expected.guards().privacy, work);
+        told
+    }
+}
+
+/// The rules over all items, and the report. `judged` stands in the order of the submission's items, `None` for what could not be
+/// examined. What comes out counts only where `work` has not ended.
+pub fn finish(loaded: &Loaded, submission: &Submission, judged: Vec<Option<Judged>>, work: &Work) -> Report {
+    let pipeline = &loaded.pipeline;
+    let judge = Judge::new(loaded, submission);
+    let expected = &judge.expected;
+    let mut totals = Totals::default();
+    let (mut items, mut leans, mut prints): (Vec<ItemReport>, Vec<_>, BTreeMap<&str, [u8; 32]>) = Default::default();
+    let mut ids_seen = BTreeSet::new();
+    let nothing = Examined { signals: vec![Signal::new("item-not-examined")], ..Examined::default() };
+    let mut judged = judged.into_iter();
+    for item in work.each(&submission.items) {
+        let one = judged.next().flatten();
+        let one = one.unwrap_or_else(|| Judged { fingerprint: None, ..judge.item(item, &nothing, &Leans::default(), work) });
+        let Judged { item: mut report, contents, not_read, fingerprint, .. } = one;
+        let mut signals = Vec::new();
+        if !ids_seen.insert(item.id.as_str()) {
+            signals.push(Signal::new("item-id-repeated").arg("id", item.id.as_str()));
+        }
+        if not_read {
+            signals.push(Signal::new("item-content-not-read"));
+        }
+        report.findings.extend(signals.iter().filter_map(|s| policy::finding(s, &pipeline.severities)));
+        prints.extend(fingerprint.map(|print| (item.id.as_str(), print)));
+        leans.push(report.facts.clone());
+        report.facts = contents.or(report.facts);
+        items.push(report);
+    }
+    completeness::duplicates(expected, &mut items);
     let alike = look_alikes::signals(&items, &|filed| expected.exigence(filed), &pipeline.guards.look_alikes);
     for (n, signal) in alike {
         items[n].findings.extend(policy::finding(&signal, &pipeline.severities));
     }
-    let reading = completeness::read_slots(&expected, submission, &mut items);
+    let reading = completeness::read_slots(expected, submission, &mut items);
+    // Every rule that reads content has run.
+    items.iter_mut().zip(leans).for_each(|(item, lean)| item.facts = lean);
     for item in &mut items {
         policy::settle(&mut item.findings);
         item.verdict = Verdict::of(item.findings.iter().map(|f| f.severity));
     }
-    items.sort_by_key(|item| expected.display_order(&item.filed_under, &item.id));
+    items.sort_by_cached_key(|item| expected.display_order(&item.filed_under, &item.id));
 
     let mut signals = identity::signals(loaded, submission);
     signals.extend(reading.signals);
@@ -139,43 +285,22 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
         items,
         totals,
     };
-    report.id = derived_id(loaded, submission, examined);
+    report.id = derived_id(loaded, submission, &prints);
     // Last: every rule above reads what files really say.
-    privacy::redact_report(&mut report, &pipeline.guards.privacy);
+    let facts: Vec<_> = report.items.iter_mut().map(|item| item.facts.take()).collect();
+    privacy::redact_report(&mut report, &pipeline.guards.privacy, work);
+    // Facts that items share are masked once, and stay shared.
+    let mut masked: HashMap<*const Facts, Arc<Facts>> = HashMap::new();
+    for (item, facts) in report.items.iter_mut().zip(&facts) {
+        let Some(facts) = facts else { continue };
+        let shared = masked.entry(Arc::as_ptr(facts)).or_insert_with(|| {
+            let mut facts = Facts::clone(facts);
+            privacy::redact(&mut facts, &pipeline.guards.privacy);
+            Arc::new(facts)
+        });
+        item.facts = Some(Arc::clone(shared));
+    }
     report
-}
-
-/// Judges items one by one, as they end, before [`assess`] has seen them all: what a vendor is told meanwhile.
-pub struct Preview<'a> {
-    submission: &'a Submission,
-    expected: completeness::Expected<'a>,
-    known: coherence::Known<'a>,
-    positions: BTreeMap<&'a str, usize>,
-}
-
-impl<'a> Preview<'a> {
-    /// For the items of `submission`.
-    pub fn new(loaded: &'a Loaded, submission: &'a Submission) -> Self {
-        Self {
-            submission,
-            expected: completeness::Expected::new(loaded, submission),
-            known: coherence::Known::new(&loaded.catalogue.preuves, &ids::canonical),
-            positions: submission.items.iter().enumerate().map(|(n, item)| (item.id.as_str(), n)).collect(),
-        }
-    }
-
-    /// One item by itself, without its facts: rules that compare items come later. `None` for an id that is not there.
-    pub fn item(&self, id: &str, looked: &Examined) -> Option<ItemReport> {
-        let position = *self.positions.get(id)?;
-        let item = self.submission.items.get(position)?;
-        let mut judged = judge_item(&self.expected, &self.known, self.submission, item, position, looked);
-        policy::settle(&mut judged.findings);
-        judged.verdict = Verdict::of(judged.findings.iter().map(|f| f.severity));
-        // Not told here, and long to mask.
-        judged.facts = None;
-        privacy::redact_item(&mut judged, &self.expected.guards().privacy);
-        Some(judged)
-    }
 }
 
 fn judge_item(
@@ -183,13 +308,10 @@ fn judge_item(
     known: &coherence::Known<'_>,
     submission: &Submission,
     item: &Item,
-    position: usize,
     looked: &Examined,
+    work: &Work,
 ) -> ItemReport {
     let mut signals = looked.signals.clone();
-    if submission.items[..position].iter().any(|other| other.id == item.id) {
-        signals.push(Signal::new("item-id-repeated").arg("id", item.id.as_str()));
-    }
     signals.extend(expected.filing(item));
     let filed_under = expected.canonical(&item.filed_under);
     let (name, link) = match &item.content {
@@ -199,8 +321,8 @@ fn judge_item(
                 Declared { name: &file.name, size: file.size, media_type: file.media_type.as_deref(), sha256: file.sha256.as_deref() };
             signals.extend(file_rules::signals(&declared, looked, rules.as_ref()));
             let guards = expected.guards();
-            signals.extend(privacy::signals(&file.name, looked.facts.as_ref(), &guards.privacy));
-            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_ref(), &guards.coherence));
+            signals.extend(privacy::signals(&file.name, looked.facts.as_deref(), &guards.privacy));
+            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_deref(), &guards.coherence));
             (file.name.clone(), false)
         }
         Content::Link(link) => {
@@ -216,9 +338,8 @@ fn judge_item(
     };
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, expected.severities())).collect();
     if let Some(facts) = &looked.facts {
-        findings.extend(policy::findings_of_facts(facts, expected.severities()));
+        findings.extend(policy::findings_of_facts(facts, expected.severities(), work));
     }
-    let facts = file_rules::as_named(looked.facts.clone(), &name);
     ItemReport {
         id: item.id.clone(),
         filed_under,
@@ -230,7 +351,8 @@ fn judge_item(
         findings,
         path: None,
         withheld: None,
-        facts,
+        facts: None,
+        facts_of: None,
         gazelle: looked.gazelle.clone(),
     }
 }
@@ -242,15 +364,21 @@ fn until_deposit(submission: &Submission) -> Option<(Timestamp, Timestamp)> {
 }
 
 /// Judges one loose file, without a candidature: what `greffier inspect` shows.
-pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>, severities: &policy::Severities) -> ItemReport {
+pub fn assess_loose(
+    name: &str,
+    looked: &Examined,
+    rules: Option<&FileRules<'_>>,
+    severities: &policy::Severities,
+    work: &Work,
+) -> ItemReport {
     let declared = Declared { name, size: None, media_type: None, sha256: None };
     let mut signals = looked.signals.clone();
     signals.extend(file_rules::signals(&declared, looked, rules));
     let private = PrivacyPolicy::default();
-    signals.extend(privacy::signals(name, looked.facts.as_ref(), &private));
+    signals.extend(privacy::signals(name, looked.facts.as_deref(), &private));
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, severities)).collect();
     if let Some(facts) = &looked.facts {
-        findings.extend(policy::findings_of_facts(facts, severities));
+        findings.extend(policy::findings_of_facts(facts, severities, work));
     }
     policy::settle(&mut findings);
     let mut item = ItemReport {
@@ -265,17 +393,17 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         path: None,
         withheld: None,
         facts: file_rules::as_named(looked.facts.clone(), name),
+        facts_of: None,
         gazelle: None,
     };
-    privacy::redact_item(&mut item, &private);
+    privacy::redact_item(&mut item, &private, work);
     item.id.clone_from(&item.name);
     item
 }
 
 /// The id of an outcome: a digest over everything it follows from, in a fixed order. Two runs over the same
 /// inputs get the same id; any difference in rules, catalogue, bytes or facts gives another.
-fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>) -> String {
-    use sha2::{Digest as _, Sha256};
+fn derived_id(loaded: &Loaded, submission: &Submission, prints: &BTreeMap<&str, [u8; 32]>) -> String {
     let mut hasher = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hasher.update((bytes.len() as u64).to_le_bytes());
@@ -289,14 +417,25 @@ fn derived_id(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     field(loaded.catalogue_sha256.as_bytes());
     // A struct of plain values always serialises; an empty field would still be a distinct, stable input.
     field(&serde_json::to_vec(submission).unwrap_or_default());
-    for (id, looked) in examined {
+    for (id, print) in prints {
         field(id.as_bytes());
-        field(looked.sha256.as_deref().unwrap_or("").as_bytes());
-        field(&serde_json::to_vec(&looked.facts).unwrap_or_default());
-        field(&serde_json::to_vec(&looked.signals).unwrap_or_default());
-        field(&serde_json::to_vec(&looked.gazelle).unwrap_or_default());
+        field(print);
     }
     hex::encode(hasher.finalize())
+}
+
+/// A digest over everything that an item is judged by.
+fn fingerprint(looked: &Examined, facts: &Measured) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update((bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(looked.sha256.as_deref().unwrap_or("").as_bytes());
+    field(&facts.sha256);
+    field(&serde_json::to_vec(&looked.signals).unwrap_or_default());
+    field(&serde_json::to_vec(&looked.gazelle).unwrap_or_default());
+    hasher.finalize().into()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! From signals to findings: texts, category, and the severity that the pipeline gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::model::facts::Facts;
 use crate::model::text::display_safe;
+use crate::model::work::Work;
 use crate::model::{Category, Code, Finding, Lang, Severity, Signal, Text, messages};
 use crate::pipeline::Policy;
 
@@ -12,6 +13,9 @@ pub type Severities = BTreeMap<String, Policy>;
 
 /// At most this many findings of one code are kept per item; the rest is counted in `more`.
 const MAX_FINDINGS_PER_CODE: usize = 20;
+
+/// At most this many codes are kept of one file: more than one file can honestly have.
+const MAX_CODES: usize = 200;
 
 /// The finding a signal makes; `None` where the pipeline ignores its code.
 pub fn finding(signal: &Signal, severities: &Severities) -> Option<Finding> {
@@ -43,18 +47,61 @@ fn is_settled(category: Category, severity: Severity) -> bool {
     severity == Severity::Fatal || (category == Category::Antivirus && severity == Severity::Error)
 }
 
-/// The findings of a file and of everything inside it, places seen from outside.
-pub fn findings_of_facts(facts: &Facts, severities: &Severities) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = facts.signals.iter().filter_map(|s| finding(s, severities)).collect();
-    for member in facts.members() {
+/// The findings of a file and of everything inside it, places seen from outside. Floods of one code are folded before their
+/// texts are made: a hostile archive has signals by the hundred thousand, and a finding takes kilobytes.
+pub fn findings_of_facts(facts: &Facts, severities: &Severities, work: &Work) -> Vec<Finding> {
+    let mut kept = Folded::default();
+    gather(facts, &mut Vec::new(), severities, work, &mut kept);
+    kept.findings
+}
+
+/// Findings of one item, folded by code as they come.
+#[derive(Default)]
+struct Folded {
+    findings: Vec<Finding>,
+    /// How many of a code are kept, and where the last of them stands.
+    by_code: HashMap<Code, (usize, usize)>,
+}
+
+fn gather<'f>(facts: &'f Facts, path: &mut Vec<&'f str>, severities: &Severities, work: &Work, kept: &mut Folded) {
+    for signal in work.each(&facts.signals) {
+        let (same, last) = kept.by_code.get(&signal.code).copied().unwrap_or_default();
+        // Past the number of all codes there are, what comes is not an inspector's.
+        let last = if same == 0 && kept.by_code.len() >= MAX_CODES {
+            kept.findings.len().checked_sub(1)
+        } else {
+            (same >= MAX_FINDINGS_PER_CODE).then_some(last)
+        };
+        if let Some(last) = last.and_then(|n| kept.findings.get_mut(n)) {
+            last.more = last.more.saturating_add(1).saturating_add(signal.more);
+            continue;
+        }
+        let Some(mut finding) = finding(signal, severities) else { continue };
+        for member in path.iter().rev() {
+            finding.place = finding.place.inside(member);
+        }
+        kept.by_code.insert(signal.code.clone(), (same + 1, kept.findings.len()));
+        kept.findings.push(finding);
+    }
+    for member in work.each(facts.members()) {
         if let Some(inner) = &member.facts {
-            findings.extend(findings_of_facts(inner, severities).into_iter().map(|mut f| {
-                f.place = f.place.inside(&member.name);
-                f
-            }));
+            path.push(&member.name);
+            gather(inner, path, severities, work, kept);
+            path.pop();
         }
     }
-    findings
+}
+
+/// Keeps the first finding of each severity and counts the others with it: for a submission that has more than a report can hold.
+pub fn fold(findings: &mut Vec<Finding>) {
+    let mut kept: Vec<Finding> = Vec::new();
+    for finding in findings.drain(..) {
+        match kept.iter_mut().find(|k| k.severity == finding.severity) {
+            Some(first) => first.more = first.more.saturating_add(1).saturating_add(finding.more),
+            None => kept.push(finding),
+        }
+    }
+    *findings = kept;
 }
 
 /// Puts findings in reading order (heaviest first, then code, then as found), and folds floods of one code.
@@ -64,7 +111,7 @@ pub fn settle(findings: &mut Vec<Finding>) {
     for finding in findings.drain(..) {
         let same = kept.iter().rev().take_while(|k| k.code == finding.code && k.severity == finding.severity).count();
         match kept.last_mut() {
-            Some(last) if same >= MAX_FINDINGS_PER_CODE => last.more += 1 + finding.more,
+            Some(last) if same >= MAX_FINDINGS_PER_CODE => last.more = last.more.saturating_add(1).saturating_add(finding.more),
             _ => kept.push(finding),
         }
     }

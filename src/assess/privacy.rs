@@ -15,12 +15,14 @@ mod share_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::model::facts::{CellValue, Detail, Facts, MAX_SIGNALS_PER_CODE, SheetFacts};
 use crate::model::finding::Arg;
 use crate::model::gazelle::{GazelleFacts, GazelleOutcome, GazelleReport};
 use crate::model::report::{ItemReport, Report};
 use crate::model::submission::{ChangeRequest, FiledUnder, Item};
+use crate::model::work::Work;
 use crate::model::{Finding, Place, Signal, Text};
 use crate::pipeline::guards::PrivacyPolicy;
 
@@ -143,14 +145,14 @@ pub fn redact(facts: &mut Facts, policy: &PrivacyPolicy) {
 }
 
 /// Masks the numbers in everything said of one item. Its id stays, it is what the item is called by: see [`mask_ids`].
-pub fn redact_item(item: &mut ItemReport, policy: &PrivacyPolicy) {
+pub fn redact_item(item: &mut ItemReport, policy: &PrivacyPolicy, _work: &Work) {
     mask_in_place(&mut item.name, "", policy);
     // A folder of a name that is no id is shown as it is named.
     let (FiledUnder::Slot(place) | FiledUnder::Preuve(place)) = &mut item.filed_under;
     mask_in_place(place, "", policy);
     item.findings.iter_mut().for_each(|f| redact_finding(f, policy));
     if let Some(facts) = &mut item.facts {
-        redact(facts, policy);
+        redact(Arc::make_mut(facts), policy);
     }
     if let Some(GazelleFacts { outcome: GazelleOutcome::Fetched { report, .. }, .. }) = &mut item.gazelle {
         redact_gazelle(report, policy);
@@ -177,8 +179,8 @@ pub fn mask_ids(items: &mut [Item], policy: &PrivacyPolicy) {
 }
 
 /// Masks the numbers in a whole report: the last step before anybody sees it.
-pub fn redact_report(report: &mut Report, policy: &PrivacyPolicy) {
-    report.items.iter_mut().for_each(|i| redact_item(i, policy));
+pub fn redact_report(report: &mut Report, policy: &PrivacyPolicy, work: &Work) {
+    work.each(&mut report.items).for_each(|i| redact_item(i, policy, work));
     report.findings.iter_mut().for_each(|f| redact_finding(f, policy));
     for row in &mut report.obsolete_versions {
         row.values.values_mut().for_each(|v| mask_in_place(v, "", policy));

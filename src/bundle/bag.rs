@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Read, Seek, Write};
+use std::io::{BufWriter, Read, Seek, Write};
 
 use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
+use super::limited::Limited;
+use super::verify::MAX_TAG_FILE;
 use super::{BundleError, BundleSummary, Options, PROFILE_IDENTIFIER, PayloadSource, html, index_csv, layout, names};
 use crate::model::format::{Family, Format};
-use crate::model::report::{ItemReport, Report};
+use crate::model::report::{ItemReport, MAX_REPORT_BYTES, Report};
 use crate::model::text::display_safe;
+use crate::model::work::Work;
 
 /// Fixed, because another level gives other bytes.
 const DEFLATE_LEVEL: i64 = 6;
-const BUFFER: usize = 128 * 1024;
+pub(super) const BUFFER: usize = 128 * 1024;
 /// Above this a local header needs ZIP64 sizes. Lower than 4 GiB because a deflated member may grow a little.
 const ZIP64_FROM: u64 = 0xFF00_0000;
 
@@ -29,6 +32,7 @@ pub fn write<W: Write + Seek>(
     sources: &dyn PayloadSource,
     options: &Options,
     out: W,
+    work: &Work,
 ) -> Result<BundleSummary, BundleError> {
     let root = layout::root(report);
     layout::order(report)?;
@@ -50,17 +54,7 @@ pub fn write<W: Write + Seek>(
     for (path, sha256, ..) in &payload {
         let _ = writeln!(manifest, "{sha256}  {path}");
     }
-    let mut tags: Vec<(String, Vec<u8>)> = vec![
-        ("bagit.txt".into(), b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n".to_vec()),
-        ("bag-info.txt".into(), bag_info(report, payload.len() as u64, payload_bytes).into_bytes()),
-        ("index.html".into(), html::render(report, &html::PageOptions { previews: &options.previews, link_base: Some("") })?.into_bytes()),
-        ("LISEZ-MOI.txt".into(), read_me(report).into_bytes()),
-        ("index.csv".into(), index_csv::render(report)?),
-        ("report.json".into(), report_json(report)?),
-        ("manifest-sha256.txt".into(), manifest.into_bytes()),
-    ];
-    let page_bytes = tags[2].1.len() as u64;
-    for (path, bytes) in &options.attachments {
+    for path in options.attachments.keys() {
         let ours = ["bagit.txt", "bag-info.txt", "index.html", "lisez-moi.txt", "index.csv", "report.json", "fetch.txt"];
         let folded = names::fold(path);
         let safe = path.split('/').all(|c| names::component(c, "x", names::MAX_COMPONENT) == c);
@@ -68,28 +62,35 @@ pub fn write<W: Write + Seek>(
         if !safe || taken || folded == "data" || folded.starts_with("data/") || root.len() + 1 + path.len() > names::MAX_PATH {
             return Err(BundleError::Attachment(path.clone()));
         }
-        tags.push((path.clone(), bytes.clone()));
     }
-    let listed: BTreeMap<&str, String> = tags.iter().map(|(path, bytes)| (path.as_str(), hex::encode(Sha256::digest(bytes)))).collect();
+
+    let mut tags = Tags { zip: ZipWriter::new(out), root: &root, work, listed: BTreeMap::new() };
+    tags.bytes("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")?;
+    tags.bytes("bag-info.txt", bag_info(report, payload.len() as u64, payload_bytes).as_bytes())?;
+    let page = html::PageOptions { previews: &options.previews, link_base: Some("") };
+    let page_bytes = tags.write("index.html", |out| html::render_to(report, &page, out))?;
+    tags.bytes("LISEZ-MOI.txt", read_me(report).as_bytes())?;
+    tags.bytes("index.csv", &index_csv::render(report)?)?;
+    tags.write("report.json", |out| report_json(report, out))?;
+    tags.bytes("manifest-sha256.txt", manifest.as_bytes())?;
+    for (path, attached) in &options.attachments {
+        tags.bytes(path, attached)?;
+    }
     let mut tagmanifest = String::new();
-    for (path, sha256) in &listed {
+    for (path, sha256) in &tags.listed {
         let _ = writeln!(tagmanifest, "{sha256}  {path}");
     }
     let tagmanifest_sha256 = hex::encode(Sha256::digest(tagmanifest.as_bytes()));
-    tags.push(("tagmanifest-sha256.txt".into(), tagmanifest.into_bytes()));
+    tags.bytes("tagmanifest-sha256.txt", tagmanifest.as_bytes())?;
 
-    let mut zip = ZipWriter::new(out);
-    for (path, bytes) in &tags {
-        zip.start_file(format!("{root}/{path}"), member(CompressionMethod::Deflated, bytes.len() as u64))?;
-        zip.write_all(bytes)?;
-    }
+    let mut zip = tags.zip;
     // RFC 8493 §2.1.2 wants the payload directory even when nothing is in it.
     zip.add_directory(format!("{root}/data"), member(CompressionMethod::Stored, 0).unix_permissions(0o755))?;
     let mut buffer = vec![0; BUFFER];
     for (path, sha256, size, item) in &payload {
         let method = compression(item.facts.as_ref().and_then(|f| f.format), path);
         zip.start_file(format!("{root}/{path}"), member(method, *size))?;
-        copy(item, sha256, *size, sources, &mut zip, &mut buffer)?;
+        copy(item, sha256, *size, sources, &mut zip, &mut buffer, work)?;
     }
     zip.finish()?.flush()?;
 
@@ -111,6 +112,7 @@ fn copy(
     sources: &dyn PayloadSource,
     out: &mut impl Write,
     buffer: &mut [u8],
+    work: &Work,
 ) -> Result<(), BundleError> {
     let failed = |source| BundleError::Source { item: item.id.clone(), source };
     let changed = |found: String| BundleError::Changed { item: item.id.clone(), expected: format!("{size} bytes, {sha256}"), found };
@@ -123,6 +125,10 @@ fn copy(
     let mut hasher = Sha256::new();
     let mut seen = 0_u64;
     loop {
+        // Bytes of files are no steps: how many there may be is the intake's to say. It can still be stopped.
+        if let Some(why) = work.ended() {
+            return Err(why.into());
+        }
         let n = match reader.read(buffer) {
             Ok(0) => break,
             Ok(n) => n,
@@ -166,11 +172,60 @@ fn compression(format: Option<Format>, path: &str) -> CompressionMethod {
     if gains { CompressionMethod::Deflated } else { CompressionMethod::Stored }
 }
 
+/// The tag files, written one after the other and hashed on the way.
+struct Tags<'a, W: Write + Seek> {
+    zip: ZipWriter<W>,
+    root: &'a str,
+    work: &'a Work,
+    /// SHA-256 by path.
+    listed: BTreeMap<String, String>,
+}
+
+impl<W: Write + Seek> Tags<'_, W> {
+    fn bytes(&mut self, path: &str, bytes: &[u8]) -> Result<u64, BundleError> {
+        self.write(path, |out| Ok(out.write_all(bytes)?))
+    }
+
+    /// Writes one; returns its size, bytes.
+    fn write(
+        &mut self,
+        path: &str,
+        content: impl FnOnce(&mut Limited<'_, &mut ZipWriter<W>>) -> Result<(), BundleError>,
+    ) -> Result<u64, BundleError> {
+        // None reaches the size from which ZIP64 is needed.
+        self.zip.start_file(format!("{}/{path}", self.root), member(CompressionMethod::Deflated, 0))?;
+        let max = if path == "report.json" { MAX_REPORT_BYTES } else { MAX_TAG_FILE };
+        let mut out = Limited::new(&mut self.zip, path, max, self.work);
+        let written = content(&mut out);
+        out.checked(written)?;
+        let (size, sha256) = out.finish();
+        self.listed.insert(path.to_owned(), sha256);
+        Ok(size)
+    }
+}
+
+/// What is larger than this needs ZIP64, and no tag file may.
+const _: () = assert!(MAX_TAG_FILE < ZIP64_FROM && MAX_REPORT_BYTES <= MAX_TAG_FILE);
+
+/// Writes `report.json` as it stands in a bundle to `out`; returns its size, bytes.
+///
+/// # Errors
+/// [`BundleError`]: it would be larger than what is read again, `out` cannot be written, or `work` has ended.
+pub fn write_report(report: &Report, out: impl Write, work: &Work) -> Result<u64, BundleError> {
+    let mut out = Limited::new(out, "report.json", MAX_REPORT_BYTES, work);
+    report_json(report, &mut out)?;
+    Ok(out.finish().0)
+}
+
 /// `report.json`: indented, keys in declaration order, a line feed at the end.
-pub(super) fn report_json(report: &Report) -> Result<Vec<u8>, BundleError> {
-    let mut bytes = serde_json::to_vec_pretty(report)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+fn report_json<W: Write>(report: &Report, out: &mut Limited<'_, W>) -> Result<(), BundleError> {
+    // JSON comes in pieces of a few bytes.
+    let mut buffered = BufWriter::with_capacity(BUFFER, &mut *out);
+    let written = serde_json::to_writer_pretty(&mut buffered, report).map_err(BundleError::from);
+    let written = written.and_then(|()| Ok(buffered.write_all(b"\n").and_then(|()| buffered.flush())?));
+    // What is left in the buffer after a failure goes nowhere.
+    let _ = buffered.into_parts();
+    out.checked(written)
 }
 
 fn bag_info(report: &Report, files: u64, bytes: u64) -> String {

@@ -13,6 +13,7 @@
 //! Facts are prepared here as a view (plain words, figures formatted in both languages); the template only lays out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufWriter, Write};
 use std::sync::OnceLock;
 
 use base64::Engine as _;
@@ -23,6 +24,8 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::limited::Limited;
+use super::verify::MAX_TAG_FILE;
 use super::{BundleError, Preview};
 use crate::model::facts::{Detail, Facts, TrackKind};
 use crate::model::gazelle::GazelleFacts;
@@ -31,6 +34,7 @@ use crate::model::report::{ItemReport, PreuveReport, Report};
 use crate::model::rounds::{Answer, Change, FindingRef, ItemChange, ItemRef, RoundDiff};
 use crate::model::submission::{FiledUnder, Stage};
 use crate::model::text::{Lang, display_safe};
+use crate::model::work::Work;
 use crate::model::{Finding, Severity, Text, Verdict};
 
 const TEMPLATE: &str = include_str!("templates/index.html");
@@ -65,21 +69,45 @@ pub struct PageOptions<'a> {
     pub link_base: Option<&'a str>,
 }
 
-/// The page.
+/// The page, as text.
 ///
 /// # Errors
-/// Only when the template itself is wrong.
-pub fn render(report: &Report, options: &PageOptions) -> Result<String, BundleError> {
+/// As [`render_to`].
+pub fn render(report: &Report, options: &PageOptions, work: &Work) -> Result<String, BundleError> {
+    let mut page = Vec::new();
+    render_to(report, options, &mut Limited::new(&mut page, "index.html", MAX_TAG_FILE, work))?;
+    String::from_utf8(page).map_err(|e| io::Error::other(e).into())
+}
+
+/// Writes the page to `out`, piece by piece.
+///
+/// # Errors
+/// As [`render`]; or `out` cannot be written.
+pub fn write(report: &Report, options: &PageOptions, out: impl Write, work: &Work) -> Result<(), BundleError> {
+    render_to(report, options, &mut Limited::new(out, "index.html", MAX_TAG_FILE, work))
+}
+
+/// Writes the page, piece by piece.
+///
+/// # Errors
+/// [`BundleError`]: `out` cannot be written, has no room for it, or its work has ended; or the template itself is wrong.
+pub(super) fn render_to<W: Write>(report: &Report, options: &PageOptions, out: &mut Limited<'_, W>) -> Result<(), BundleError> {
     let view = View::new(report, options);
     let search = json_for_script(&view.search)?;
-    let page = environment().get_template("index.html")?.render(context! {
+    let values = context! {
         v => Value::from(Serde(&view)),
         style => Value::from_safe_string(STYLE.to_owned()),
         script => Value::from_safe_string(SCRIPT.to_owned()),
         search => Value::from_safe_string(search),
         csp => Value::from_safe_string(policy()),
-    })?;
-    Ok(page)
+    };
+    let template = environment().get_template("index.html")?;
+    let mut buffered = BufWriter::with_capacity(super::bag::BUFFER, &mut *out);
+    let rendered = template.render_captured_to(values, &mut buffered).map(|_| ());
+    let flushed = buffered.flush();
+    // What is left in the buffer after a failure goes nowhere.
+    let _ = buffered.into_parts();
+    out.checked(rendered.map_err(BundleError::from).and_then(|()| Ok(flushed?)))
 }
 
 fn environment() -> &'static Environment<'static> {
@@ -569,7 +597,7 @@ impl View {
             [candidature.product.as_deref(), candidature.version.as_deref()].into_iter().flatten().map(line).collect::<Vec<_>>().join(" ");
         let mut search = BTreeMap::new();
         for (number, item) in report.items.iter().enumerate() {
-            let text = item.facts.as_ref().map(searchable).unwrap_or_default();
+            let text = item.facts.as_deref().map(searchable).unwrap_or_default();
             if !text.is_empty() {
                 search.insert(number, text);
             }
@@ -705,7 +733,7 @@ fn scenario_of<'a>(exigences: &'a mut Vec<ExigenceView>, preuve: &PreuveReport) 
 impl ItemView {
     fn new(number: usize, item: &ItemReport, options: &PageOptions, pictures: &Pictures, history: &History) -> Self {
         let (notices, findings): (Vec<&Finding>, Vec<&Finding>) = item.findings.iter().partition(|f| f.severity == Severity::Notice);
-        let facts = item.facts.as_ref();
+        let facts = item.facts.as_deref();
         let mut previews = pictures.of(&item.id);
         let preview = if previews.is_empty() { None } else { Some(previews.remove(0)) };
         let archive_members = facts.map(Facts::members).unwrap_or_default();

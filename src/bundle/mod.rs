@@ -25,6 +25,7 @@ mod bag;
 pub mod html;
 pub mod index_csv;
 mod layout;
+mod limited;
 pub mod names;
 pub mod verify;
 pub(crate) mod zip_reader;
@@ -32,7 +33,7 @@ pub(crate) mod zip_reader;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-pub use bag::write;
+pub use bag::{write, write_report};
 pub use verify::{VerifyReport, verify};
 
 use crate::model::Text;
@@ -139,6 +140,17 @@ pub enum BundleError {
     /// The page could not be rendered: a mistake in its template.
     #[error("index.html cannot be rendered")]
     Page(#[from] minijinja::Error),
+    /// Stopped, or it needs more steps than it may take.
+    #[error("the bundle was not completed")]
+    Ended(#[from] crate::model::work::WorkEnded),
+    /// What would be written is larger than what a reader of bundles reads.
+    #[error("REPORT-TOO-LARGE: `{path}` would be larger than {max} bytes, which is what can be read again")]
+    TooLarge {
+        /// Which tag file.
+        path: String,
+        /// The limit, bytes.
+        max: u64,
+    },
     /// The report could not be serialised.
     #[error("report.json cannot be written")]
     Json(#[from] serde_json::Error),

@@ -30,7 +30,7 @@ use crate::model::{Text, Verdict};
 pub const SCHEMA: &str = "greffier/verify/1";
 
 /// Largest tag file that is read into memory, bytes.
-const MAX_TAG_FILE: u64 = 256 * 1024 * 1024;
+pub(super) const MAX_TAG_FILE: u64 = 256 * 1024 * 1024;
 /// Most files in a bag.
 const MAX_FILES: usize = 500_000;
 /// Deepest folder of an unpacked bag.

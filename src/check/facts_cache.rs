@@ -19,8 +19,8 @@ use crate::inspect::Limits;
 use crate::model::facts::{Facts, INSPECTOR_VERSION};
 use crate::store::{Content, Created, Key, Store};
 
-/// Largest entry that is read, bytes: above the largest answer of a child.
-const MAX_ENTRY: u64 = 256 * 1024 * 1024;
+/// Largest entry that is read, bytes: above the largest answer of a child (`sandbox.max_reply_bytes`).
+const MAX_ENTRY: u64 = 64 * 1024 * 1024;
 
 /// Signals of an inspection that a clock ended: on the wall, of the processor as the kernel counts it (`RLIMIT_CPU`), and of
 /// the processor as the inspection itself looks at it, its last resort behind counted work.
@@ -64,12 +64,14 @@ impl FactsCache {
     /// The facts of these bytes, where they are known. A damaged entry is as good as none.
     pub async fn get(&self, sha256: &str, limits: &Limits) -> Option<Facts> {
         let bytes = self.read(&Self::name(sha256, limits, "json")).await?;
-        serde_json::from_slice(&bytes).ok().filter(|facts| !ended_by_clock(facts))
+        // A hundred milliseconds for the largest: too long for a thread that others wait for.
+        let facts: Option<Facts> = tokio::task::spawn_blocking(move || serde_json::from_slice(&bytes).ok()).await.ok()?;
+        facts.filter(|facts| !ended_by_clock(facts))
     }
 
     async fn read(&self, name: &str) -> Option<Vec<u8>> {
         match &self.0 {
-            Kept::Directory(root) => std::fs::read(root.join(name)).ok(),
+            Kept::Directory(root) => tokio::fs::read(root.join(name)).await.ok(),
             Kept::Store(store, prefix) => match store.open(&Key::ours(format!("{prefix}{name}"))).await {
                 Ok(Some(opened)) => {
                     let mut bytes = Vec::new();

@@ -21,12 +21,23 @@ pub struct Digest {
 ///
 /// # Errors
 /// What reading or seeking gives.
-pub fn digest(mut file: File) -> io::Result<(File, Digest)> {
+pub fn digest(file: File) -> io::Result<(File, Digest)> {
+    digest_unless(file, &|| false)
+}
+
+/// As [`digest`], unless `stopped` says so meanwhile.
+///
+/// # Errors
+/// What reading or seeking gives; [`io::ErrorKind::Other`] where it was stopped.
+pub fn digest_unless(mut file: File, stopped: &dyn Fn() -> bool) -> io::Result<(File, Digest)> {
     file.rewind()?;
     let mut hasher = Sha256::new();
     let mut size = 0;
     let mut chunk = vec![0u8; CHUNK];
     loop {
+        if stopped() {
+            return Err(io::Error::other("stopped"));
+        }
         let n = match file.read(&mut chunk) {
             Ok(0) => break,
             Ok(n) => n,

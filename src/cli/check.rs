@@ -13,19 +13,21 @@ use jiff::Timestamp;
 use super::render::{self, Style};
 use super::{exit_code, find_pipeline, start_sandbox, tell_origin};
 use crate::antivirus::Antivirus;
-use crate::assess::{Examined, answer, privacy, rounds};
+use crate::assess::{Judged, answer, privacy, rounds};
 use crate::check::facts_cache::FactsCache;
 use crate::check::folder::{self, FolderSources};
+use crate::check::judging::JudgingError;
 use crate::check::links::Links;
 use crate::check::previews::Renderers;
-use crate::check::{Checked, Examiner, Progress};
+use crate::check::{Checked, Examiner, MAX_JOB_STEPS, Progress};
 use crate::config::{Config, found};
 use crate::gazelle::{CopyId, DirPins, GazelleConfig, NoPins, Owner, PinSource, pin};
 use crate::model::Lang;
 use crate::model::gazelle::Pin;
-use crate::model::report::Report;
-use crate::model::submission::{Content, FileRef, Stage, Submission};
+use crate::model::report::{ItemReport, MAX_REPORT_BYTES, Report};
+use crate::model::submission::{Content, FileRef, Stage, Submission, count_items};
 use crate::model::text::display_safe;
+use crate::model::work::Work;
 use crate::pipeline::ids;
 use crate::seal::journal::{Field, Fields};
 use crate::seal::{self, Journal, Receipt, Seal, SealKey};
@@ -98,9 +100,10 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let previous = args.previous.as_deref().map(earlier_report).transpose()?;
     let opened = folder::open(&args.path)?;
     let deposits = found::deposits([args.path.as_path()]);
-    let loaded = pipeline::load(&find_pipeline(config, args.pipeline.as_deref(), opened.demarche(), &deposits)?)?;
+    let loaded = Arc::new(pipeline::load(&find_pipeline(config, args.pipeline.as_deref(), opened.demarche(), &deposits)?)?);
     let walked = opened.walked().map(Path::to_owned);
     let (mut submission, sources) = opened.into_submission(&loaded)?;
+    count_items(&submission.items).map_err(|why| anyhow::anyhow!("JOB-TOO-MANY-ITEMS: {why}"))?;
     if let Some(stage) = &args.stage {
         submission.stage = match stage.as_str() {
             "eligibility" => Stage::Eligibility,
@@ -139,9 +142,11 @@ pub async fn run(args: CheckArgs, config: &Config, lang: Lang) -> anyhow::Result
     let examiner = Examiner::new(start_sandbox(config).await?, cache, config.check.jobs())
         .with_links(links)
         .with_renderers(renderers)
-        .with_antivirus(Antivirus::new(&config.antivirus));
+        .with_antivirus(Antivirus::new(&config.antivirus))
+        .with_memory(config.check.submission_memory_bytes);
+    let submission = Arc::new(submission);
     let bar = Bar::new(submission.items.len() as u64, lang);
-    let Checked { mut report, pins, took: _ } = examiner.check(&loaded, &submission, sources.clone(), &bar).await;
+    let Checked { mut report, pins, took: _ } = examiner.check(&loaded, &submission, sources.clone(), &bar).await.map_err(judging)?;
     bar.bar.finish_and_clear();
     if let Some(previous) = &previous {
         let requests = privacy::masked_requests(&submission.requests, &loaded.pipeline.guards.privacy);
@@ -193,15 +198,21 @@ fn prepare_out(out: &Path, walked: Option<&Path>) -> anyhow::Result<()> {
 /// Copies of Gazelle reports kept from run to run, below `--out`.
 const PINS: &str = ".cache/gazelle";
 
-/// Largest earlier report that is read, bytes.
-const MAX_REPORT: u64 = 256 * 1024 * 1024;
+/// What a person reads of a submission that could not be judged.
+fn judging(e: JudgingError) -> anyhow::Error {
+    let code = if e.is_settled() { "JOB-TOO-COMPLEX" } else { "JOB-MACHINE" };
+    anyhow::Error::new(e).context(format!("{code}: the submission was not judged"))
+}
 
 /// The report of an earlier round: a `report.json`, or the one inside a bundle, which must then be intact.
 fn earlier_report(path: &Path) -> anyhow::Result<Report> {
     let unreadable = || format!("ROUND-UNREADABLE: no report can be read from {}", path.display());
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
         let mut bytes = Vec::new();
-        std::fs::File::open(path).and_then(|f| f.take(MAX_REPORT).read_to_end(&mut bytes)).with_context(unreadable)?;
+        std::fs::File::open(path).and_then(|f| f.take(MAX_REPORT_BYTES + 1).read_to_end(&mut bytes)).with_context(unreadable)?;
+        if bytes.len() as u64 > MAX_REPORT_BYTES {
+            return Err(anyhow::anyhow!("larger than {MAX_REPORT_BYTES} bytes")).with_context(unreadable);
+        }
         return serde_json::from_slice(&bytes).with_context(unreadable);
     }
     let verified = bundle::verify::verify(path).with_context(unreadable)?;
@@ -286,9 +297,10 @@ fn write_outputs(outputs: Outputs<'_>, report: &mut Report, submission: &Submiss
             options.attachments.insert(format!("gazelle/{folder}/{name}"), bytes);
         }
     }
+    let work = Work::new(MAX_JOB_STEPS);
     let payloads = Payloads::new(report, submission, sources);
     let mut file = tempfile::NamedTempFile::new_in(out).with_context(|| failed(out))?;
-    let summary = bundle::write(report, &payloads, &options, &mut file).context("BUNDLE-FAILED: the bundle was not written")?;
+    let summary = bundle::write(report, &payloads, &options, &mut file, &work).context("BUNDLE-FAILED: the bundle was not written")?;
     let path = out.join(format!("{}.zip", summary.root));
     keep(file, &path).with_context(|| failed(&path))?;
     match outputs.signing {
@@ -303,14 +315,14 @@ fn write_outputs(outputs: Outputs<'_>, report: &mut Report, submission: &Submiss
             }
         }
     }
-    let page = bundle::html::render(report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
-    let message = answer::vendor_message(report, Lang::Fr);
-    let files =
-        [("report.json", serde_json::to_vec_pretty(report)?), ("index.html", page.into_bytes()), ("message.txt", message.into_bytes())];
-    for (name, bytes) in files {
-        let path = out.join(name);
-        whole(out, &path, &bytes).with_context(|| failed(&path))?;
-    }
+    let mut file = tempfile::NamedTempFile::new_in(out).with_context(|| failed(out))?;
+    bundle::write_report(report, &mut file, &work)?;
+    keep(file, &out.join("report.json")).with_context(|| failed(out))?;
+    let mut file = tempfile::NamedTempFile::new_in(out).with_context(|| failed(out))?;
+    bundle::html::write(report, &bundle::html::PageOptions { previews: &options.previews, link_base: None }, &mut file, &work)?;
+    keep(file, &out.join("index.html")).with_context(|| failed(out))?;
+    let message_path = out.join("message.txt");
+    whole(out, &message_path, answer::vendor_message(report, Lang::Fr).as_bytes()).with_context(|| failed(&message_path))?;
     Ok(path)
 }
 
@@ -382,7 +394,7 @@ impl Bar {
 }
 
 impl Progress for Bar {
-    fn item_done(&self, _item: &str, _looked: &Examined, done: usize, _total: usize) {
+    fn item_done(&self, _judged: &Judged, _told: Option<ItemReport>, done: usize, _total: usize) {
         self.bar.set_position(done as u64);
     }
 }

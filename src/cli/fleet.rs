@@ -31,7 +31,7 @@ use crate::store::observed::ObservedStore;
 use crate::store::{self, Store};
 use crate::worker::read::Pipelines;
 use crate::worker::spool::Spool;
-use crate::worker::{Parts, Worker, records};
+use crate::worker::{JobThreads, Parts, Worker, records};
 
 /// Margin between the longest that a job may be in hand and the broker's consumer timeout.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -129,7 +129,10 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
     let places = Places::new(children(config));
     let cache = FactsCache::in_store(Arc::clone(&vault), records::FACTS);
     let renderers = Renderers::find(&config.preview, std::env::var_os("PATH").as_deref())?;
-    let examiner = Examiner::new(sandbox, Some(cache), places.total()).with_renderers(renderers).with_antivirus(antivirus);
+    let examiner = Examiner::new(sandbox, Some(cache), places.total())
+        .with_renderers(renderers)
+        .with_antivirus(antivirus)
+        .with_memory(config.check.submission_memory_bytes);
     let mut links = BTreeMap::new();
     for loaded in pipelines.all() {
         let asks =
@@ -161,6 +164,7 @@ pub async fn worker(config: &Config, board: &Board) -> anyhow::Result<(Worker, M
         metrics: metrics.clone(),
         window,
         longest_wait,
+        threads: JobThreads::start().context("JOB-MACHINE: the threads for jobs could not be started")?,
     });
     Ok((worker, metrics, edges))
 }

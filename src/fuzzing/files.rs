@@ -121,7 +121,7 @@ fn check(facts: &Facts) {
         assert!(kept <= MAX_SIGNALS_PER_CODE, "{kept} signals `{code}`");
         shown(&signal.place.show(Lang::Fr));
     }
-    for finding in policy::findings_of_facts(facts, &Default::default()) {
+    for finding in policy::findings_of_facts(facts, &Default::default(), &crate::model::work::Work::unbounded()) {
         for text in [&finding.summary, &finding.reason, &finding.remedy] {
             shown(&text.fr);
             shown(&text.en);

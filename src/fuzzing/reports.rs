@@ -13,6 +13,7 @@ use crate::inspect::Limits;
 use crate::model::facts::Facts;
 use crate::model::report::Report;
 use crate::model::submission::Submission;
+use crate::model::work::Work;
 use crate::pipeline::{self, Loaded};
 use crate::sandbox::{Reply, Request, heard, wire};
 
@@ -72,9 +73,10 @@ pub fn submission(bytes: &[u8]) {
 }
 
 fn judge(submission: &Submission, facts: Option<&Facts>) {
-    let looked = Examined { sha256: Some("0".repeat(64)), size: Some(1), facts: facts.cloned(), ..Examined::default() };
+    let looked =
+        Examined { sha256: Some("0".repeat(64)), size: Some(1), facts: facts.cloned().map(std::sync::Arc::new), ..Examined::default() };
     let examined: BTreeMap<String, Examined> = submission.items.iter().take(8).map(|item| (item.id.clone(), looked.clone())).collect();
-    let report = assess(rules(), submission, &examined);
+    let report = assess(rules(), submission, &examined, &Work::unbounded());
     for finding in report.items.iter().flat_map(|item| &item.findings).chain(&report.findings) {
         shown(finding.code.as_str());
         for text in [&finding.summary, &finding.reason, &finding.remedy] {
@@ -92,7 +94,8 @@ fn judge(submission: &Submission, facts: Option<&Facts>) {
 /// Nothing in the page comes from outside but text: no element, no address that acts, nothing that hides.
 fn page(report: &Report) {
     let previews = BTreeMap::new();
-    let page = html::render(report, &html::PageOptions { previews: &previews, link_base: Some("") }).expect("the template renders");
+    let page = html::render(report, &html::PageOptions { previews: &previews, link_base: Some("") }, &Work::unbounded())
+        .expect("the template renders");
     let (markup, rest) = page.split_once("<script type=\"application/json\"").expect("texts for the search");
     let (texts, _) = rest.split_once("</script>").expect("its end");
     assert!(!texts.contains('<'), "the texts for the search stay inside their element");

@@ -1,6 +1,7 @@
 //! The outcome of one submission: `report.json`, the same for the terminal, the bundle and the events.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use super::text::Text;
 
 /// The schema this version writes.
 pub const SCHEMA: &str = "greffier/report/1";
+
+/// Largest `report.json`, bytes: no writer makes a larger one, and every reader reads one of this size. A dossier of 239 proofs
+/// takes about 2 MB.
+pub const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Everything a verifier or a program wants to know of one checked submission. Holds no clock reading of the
 /// machine that made it: the same inputs give the same bytes.
@@ -42,6 +47,8 @@ pub struct Report {
     /// Findings of the submission as a whole (missing proofs, deadline, identifiers…).
     pub findings: Vec<Finding>,
     /// Items in display order: slots first, then proofs in catalogue order, then unknown ones.
+    #[serde(with = "super::facts::shared")]
+    #[schemars(with = "Vec<ItemReport>")]
     pub items: Vec<ItemReport>,
     /// Completeness by chapter, in display order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -122,9 +129,14 @@ pub struct ItemReport {
     /// Why the bytes were left out of the bundle although they were received, set when a bundle is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withheld: Option<Withheld>,
-    /// What the file is.
+    /// What the file is, without the content that only rules read.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "super::facts::shared::one")]
+    #[schemars(with = "Option<Facts>")]
+    pub facts: Option<Arc<Facts>>,
+    /// Id of an earlier item that has the same facts, which are written there only. In memory always `None`: each item has its
+    /// share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub facts: Option<Facts>,
+    pub facts_of: Option<String>,
     /// Gazelle facts, for links.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gazelle: Option<GazelleFacts>,

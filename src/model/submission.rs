@@ -8,6 +8,33 @@ use serde::{Deserialize, Serialize};
 /// The schema this version writes and reads.
 pub const SCHEMA: &str = "greffier/submission/1";
 
+/// Most items of one submission: a whole dossier has 239 proofs, each with some files. Each item costs memory and a place in the
+/// report, whatever it holds.
+pub const MAX_ITEMS: usize = 5_000;
+/// Most items of one submission that name the same file: a documentation may be filed under every proof of a dossier.
+pub const MAX_ITEMS_PER_OBJECT: usize = 500;
+
+/// Whether a submission of these items is too large, with the number and the limit in words.
+///
+/// # Errors
+/// A sentence for people, without a code.
+pub fn count_items(items: &[Item]) -> Result<(), String> {
+    if items.len() > MAX_ITEMS {
+        return Err(format!("{} items, at most {MAX_ITEMS}", items.len()));
+    }
+    let mut named: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    for item in items {
+        if let Content::File(file) = &item.content {
+            let count = named.entry(&file.object).or_default();
+            *count += 1;
+            if *count > MAX_ITEMS_PER_OBJECT {
+                return Err(format!("more than {MAX_ITEMS_PER_OBJECT} items name one file"));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// One job: a candidature, a stage, a revision, and its items.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -99,7 +99,9 @@ impl Default for SandboxConfig {
             memory_bytes: 512 * 1024 * 1024,
             cpu_seconds: 10,
             wall_seconds: 60,
-            max_reply_bytes: 64 * 1024 * 1024,
+            // What an honest file can say: a million characters of up to four bytes, a hundred thousand cells with as much text
+            // again, ten thousand members. About 20 MB; as values in memory up to ten times that, below a child's own memory.
+            max_reply_bytes: 32 * 1024 * 1024,
             max_mapped_bytes: 192 * 1024 * 1024,
             user_id: 65_534,
             allow_missing: BTreeSet::new(),
@@ -308,11 +310,16 @@ impl Sandbox {
         let wall = Duration::from_secs(self.config.wall_seconds);
         match converse(child, self.config.max_reply_bytes, wall).await? {
             Conversation::CutShort(death) => Ok(Ending::Died(death)),
-            Conversation::Ended { status, reply, .. } if status.success() => match wire::decode(&reply) {
-                Ok(reply) => Ok(Ending::Replied(reply)),
-                Err(why) if wire::is_locked_in(&reply) => Ok(Ending::Died(self.garbage(&why.to_string()))),
-                Err(why) => Err(SandboxError::NotLockedIn(why.to_string())),
-            },
+            Conversation::Ended { status, reply, .. } if status.success() => {
+                // A hundred milliseconds for the largest: too long for a thread that others wait for.
+                let decoding = tokio::task::spawn_blocking(move || (wire::decode(&reply), wire::is_locked_in(&reply))).await;
+                match decoding {
+                    Ok((Ok(reply), _)) => Ok(Ending::Replied(reply)),
+                    Ok((Err(why), true)) => Ok(Ending::Died(self.garbage(&why.to_string()))),
+                    Ok((Err(why), false)) => Err(SandboxError::NotLockedIn(why.to_string())),
+                    Err(e) => Err(SandboxError::Io(std::io::Error::other(e))),
+                }
+            }
             // SIGXCPU comes before SIGKILL where the file is to blame: this one came from outside (an operator, the
             // kernel's out-of-memory killer, our own end). What else asks a process to end, children ignore.
             Conversation::Ended { status, .. } if status.signal() == Some(libc::SIGKILL) => Err(SandboxError::Killed),

@@ -22,12 +22,13 @@ use super::intake::{Intake, Payloads};
 use super::records::{self, OUTCOMES, PARKED, RECEIVED, RECEIVED_SCHEMA, Received, Round, job_key, round_key};
 use super::{Shared, journal, read, state};
 use crate::antivirus::Scan;
-use crate::assess::{Examined, Preview, answer, privacy, rounds};
+use crate::assess::{Judged, answer, privacy, rounds};
 use crate::bundle::BundleSummary;
 use crate::check::ingest::Digest;
+use crate::check::judging::JudgingError;
 use crate::check::links::Links;
 use crate::check::places::Turn;
-use crate::check::{Checked, Examiner, Progress, Sources};
+use crate::check::{Checked, Examiner, MAX_JOB_STEPS, Progress, Sources};
 use crate::gazelle::pin;
 use crate::gazelle::{CopyId, MemoryPins, Owner};
 use crate::metrics::{ChildDeath, JobOutcome, ScanResult, Stage};
@@ -37,9 +38,10 @@ use crate::model::event::{
 };
 use crate::model::gazelle::Pin;
 use crate::model::message::{Envelope, Lane, ParkReason};
-use crate::model::report::Report;
+use crate::model::report::{ItemReport, MAX_REPORT_BYTES, Report};
 use crate::model::submission::{Content, Submission};
 use crate::model::text::{chain, display_safe};
+use crate::model::work::Work;
 use crate::model::{Lang, Severity, Text, Verdict};
 use crate::pipeline::{Loaded, ids};
 use crate::queue::{Delivery, QueueError, traced};
@@ -63,7 +65,11 @@ pub const UNDETERMINED: &str = "JOB-UNDETERMINED";
 pub const FILE_SET_ASIDE: &str = "JOB-FILE-SET-ASIDE";
 /// The bundle could not be made.
 pub const BUNDLE: &str = "JOB-BUNDLE";
-/// This machine failed: no space, no memory, no child.
+/// Judging it needs more steps than a job may take.
+pub const TOO_COMPLEX: &str = "JOB-TOO-COMPLEX";
+/// Its report would be larger than what can be read again.
+pub const REPORT_TOO_LARGE: &str = "REPORT-TOO-LARGE";
+/// This machine failed: no space, no memory, no child; or we did.
 pub const MACHINE: &str = "JOB-MACHINE";
 
 /// How many times more a job is handed out than begun, at most: it may have waited in a window each time.
@@ -72,8 +78,9 @@ const WAITED: u32 = 4;
 /// How long a job that could be neither published nor parked stays in hand before it is put back.
 const PUT_BACK: Duration = Duration::from_secs(10);
 
-/// Largest earlier report that is read, bytes.
-const MAX_REPORT: u64 = 256 * 1024 * 1024;
+/// How long telling and settling a job that has ended may take: a store or broker that does not answer must not hold it longer,
+/// since its time is up.
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// How a job left this worker's hands.
 #[derive(Debug)]
@@ -97,8 +104,12 @@ struct Written {
     path: PathBuf,
     report: Report,
     summary: BundleSummary,
-    page: String,
     digest: Digest,
+    /// `index.html` and `report.json` as they are published beside the bundle.
+    page: (PathBuf, Digest),
+    json: (PathBuf, Digest),
+    /// What the vendor is told.
+    message: Text,
 }
 
 /// Why a job did not come to an end here.
@@ -116,12 +127,10 @@ enum Trouble {
     Seal(#[from] seal::SealError),
     #[error("the spool cannot be written")]
     Spool(#[from] std::io::Error),
-    #[error("a task of this worker ended abnormally")]
-    Task(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Judging(#[from] JudgingError),
     #[error("a record cannot be serialised")]
     Json(#[from] serde_json::Error),
-    #[error("the page cannot be rendered")]
-    Page(#[from] minijinja::Error),
 }
 
 impl Trouble {
@@ -129,10 +138,21 @@ impl Trouble {
         let code = match self {
             Self::Store(_) | Self::Journal(_) => STORE,
             Self::Queue(_) => QUEUE,
-            Self::Bundle(_) | Self::Seal(_) | Self::Json(_) | Self::Page(_) => BUNDLE,
-            Self::Spool(_) | Self::Task(_) => MACHINE,
+            Self::Bundle(bundle::BundleError::TooLarge { .. }) => REPORT_TOO_LARGE,
+            Self::Judging(e) if e.is_settled() => TOO_COMPLEX,
+            Self::Bundle(_) | Self::Seal(_) | Self::Json(_) => BUNDLE,
+            Self::Spool(_) | Self::Judging(_) => MACHINE,
         };
         ParkReason::new(code, display_safe(&chain(self), 500))
+    }
+
+    /// Whether the same job always ends like this.
+    fn is_settled(&self) -> bool {
+        match self {
+            Self::Bundle(e) => matches!(e, bundle::BundleError::TooLarge { .. }),
+            Self::Judging(e) => e.is_settled(),
+            _ => false,
+        }
     }
 }
 
@@ -175,40 +195,61 @@ async fn work_off(shared: Arc<Shared>, delivery: Delivery, stop: CancellationTok
     if let End::Retry(reason) | End::Park(Parking { reason, .. }) = &end {
         span.fail(reason.code.clone());
     }
-    let settled = match end {
-        End::Published | End::Duplicate => settle.ack().await,
-        End::Returned => {
-            if let Some(about) = job.about().filter(|_| job.stage() != state::BEGIN)
-                && let Err(e) = job.note(&about, "returned", []).await
-            {
-                tracing::warn!(error = chain(&e), "that a job was given back could not be noted");
+    let settled = async {
+        match end {
+            End::Published | End::Duplicate => settle.ack().await,
+            End::Returned => {
+                if let Some(about) = job.about().filter(|_| job.stage() != state::BEGIN)
+                    && let Err(e) = job.note(&about, "returned", []).await
+                {
+                    tracing::warn!(error = chain(&e), "that a job was given back could not be noted");
+                }
+                settle.release().await
             }
-            settle.release().await
-        }
-        End::Retry(reason) => {
-            shared.metrics.retried(&reason.code);
-            if let Err(e) = job.delay(&reason).await {
-                tracing::warn!(error = chain(&e), "a job that is put off could not be told");
+            End::Retry(reason) => {
+                shared.metrics.retried(&reason.code);
+                if let Err(e) = job.delay(&reason).await {
+                    tracing::warn!(error = chain(&e), "a job that is put off could not be told");
+                }
+                tracing::warn!(message_id = message.id, attempt, reason.code, reason.detail, "a job is put off");
+                settle.retry(&reason).await.map(|_| ())
             }
-            tracing::warn!(message_id = message.id, attempt, reason.code, reason.detail, "a job is put off");
-            settle.retry(&reason).await.map(|_| ())
-        }
-        End::Park(parking) => {
-            shared.metrics.parked(&parking.reason.code);
-            tracing::error!(message_id = message.id, attempt, redelivered, parking.reason.code, parking.reason.detail, "a job is parked");
-            match job.park(&parking).await {
-                Ok(()) => settle.park(&parking.reason).await,
-                // Not parked without anybody being told: it comes again, and is parked then.
-                Err(e) => {
-                    tracing::error!(error = chain(&e), "a parked job could not be told; it is put back");
-                    // It comes again at once, and what failed most likely still does: not in a circle without a pause.
-                    tokio::select! {
-                        () = stop.cancelled() => {}
-                        () = tokio::time::sleep(PUT_BACK) => {}
+            End::Park(parking) => {
+                shared.metrics.parked(&parking.reason.code);
+                tracing::error!(
+                    message_id = message.id,
+                    attempt,
+                    redelivered,
+                    parking.reason.code,
+                    parking.reason.detail,
+                    "a job is parked"
+                );
+                match job.park(&parking).await {
+                    Ok(()) => settle.park(&parking.reason).await,
+                    // Not parked without anybody being told: it comes again, and is parked then.
+                    Err(e) => {
+                        tracing::error!(error = chain(&e), "a parked job could not be told; it is put back");
+                        // It comes again at once, and what failed most likely still does: not in a circle without a pause.
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = tokio::time::sleep(PUT_BACK) => {}
+                        }
+                        settle.release().await
                     }
-                    settle.release().await
                 }
             }
+        }
+    };
+    let settled = match tokio::time::timeout(SETTLE + PUT_BACK, settled).await {
+        Ok(settled) => settled,
+        Err(_) => {
+            tracing::error!(
+                message_id = message.id,
+                seconds = (SETTLE + PUT_BACK).as_secs(),
+                outcome = outcome.as_str(),
+                "how a job ended could not be told in time; it will come again"
+            );
+            Ok(())
         }
     };
     if let Err(e) = settled {
@@ -269,8 +310,11 @@ impl Job<'_> {
         };
         let about = records::about(&records::job_id(&loaded, &submission, self.lane), &submission, self.lane);
         self.entry.read(about.clone(), submission.items.len());
-        match self.work(&about, &submission, &loaded).await {
+        match self.work(&about, &Arc::new(submission), &loaded).await {
             Ok(end) => end,
+            Err(trouble) if trouble.is_settled() => {
+                End::Park(Parking { about: Some(about.clone()), reason: trouble.reason(), undetermined: Vec::new() })
+            }
             Err(trouble) => End::Retry(trouble.reason()),
         }
     }
@@ -280,7 +324,7 @@ impl Job<'_> {
         End::Park(Parking { about, reason, undetermined: Vec::new() })
     }
 
-    async fn work(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>) -> Result<End, Trouble> {
+    async fn work(&self, about: &About, submission: &Arc<Submission>, loaded: &Arc<Loaded>) -> Result<End, Trouble> {
         let vault = &self.shared.vault;
         if let Some(outcome) = records::outcome(vault.as_ref(), &about.job).await? {
             // Whoever wrote it may have died right after: what follows an outcome is made up for.
@@ -317,12 +361,12 @@ impl Job<'_> {
         let intake = Arc::new(intake);
         self.entry.stage("inspect");
         let checking = Span::begin(SpanKind::Internal, "check", [telemetry::count("greffier.items", submission.items.len() as u64)]);
-        let Checked { mut report, pins, took } = checking.run(self.check(about, submission, loaded, &intake)).await?;
+        let Checked { report, pins, took } = checking.run(self.check(about, submission, loaded, &intake)).await?;
         drop(checking);
         let watched =
             [(Stage::Ingest, intake.took()), (Stage::Inspect, took.files), (Stage::Gazelle, took.links), (Stage::Assess, took.assess)];
         watched.into_iter().for_each(|(stage, took)| self.shared.metrics.stage_ended(stage, took));
-        self.attach_round(submission, loaded, &mut report).await?;
+        let report = self.attach_round(submission, loaded, report).await?;
         self.keep_pins(submission, loaded, &pins).await?;
 
         if let Some(end) = self.undetermined(about, &report) {
@@ -392,7 +436,13 @@ impl Job<'_> {
         self.shared.examiner.clone().with_places(self.shared.places.clone(), Turn { urgency, party: party.into() })
     }
 
-    async fn check(&self, about: &About, submission: &Submission, loaded: &Arc<Loaded>, intake: &Arc<Intake>) -> Result<Checked, Trouble> {
+    async fn check(
+        &self,
+        about: &About,
+        submission: &Arc<Submission>,
+        loaded: &Arc<Loaded>,
+        intake: &Arc<Intake>,
+    ) -> Result<Checked, Trouble> {
         let examiner = self.examiner(about, submission);
         let examiner = match self.shared.links.get(&loaded.pipeline.id) {
             None => examiner,
@@ -409,8 +459,7 @@ impl Job<'_> {
             }
         };
         let (sender, mut told) = mpsc::unbounded_channel();
-        let progress =
-            Telling { preview: Preview::new(loaded, submission), about, entry: self.entry, metrics: &self.shared.metrics, sender };
+        let progress = Telling { about, entry: self.entry, metrics: &self.shared.metrics, sender };
         let sources: Arc<dyn Sources> = Arc::clone(intake) as _;
         let checking = async {
             let checked = examiner.check(loaded, submission, sources, &progress).await;
@@ -427,7 +476,7 @@ impl Job<'_> {
             }
         };
         let (checked, ()) = tokio::join!(checking, telling);
-        Ok(checked)
+        Ok(checked?)
     }
 
     /// Copies of the reports behind links, as earlier jobs kept them. A copy that cannot be read is as good as none.
@@ -472,27 +521,42 @@ impl Job<'_> {
         (!number.is_empty()).then(|| Owner::new(series, &submission.demarche, number))
     }
 
-    /// What changed since the revision before, where there was one.
-    async fn attach_round(&self, submission: &Submission, loaded: &Loaded, report: &mut Report) -> Result<(), Trouble> {
+    /// Adds what changed since the revision before, where there was one.
+    async fn attach_round(&self, submission: &Arc<Submission>, loaded: &Arc<Loaded>, report: Report) -> Result<Report, Trouble> {
         let vault = self.shared.vault.as_ref();
-        let Some(before) = submission.revision.checked_sub(1).filter(|r| *r > 0) else { return Ok(()) };
-        let Some(key) = round_key(submission, self.lane, before) else { return Ok(()) };
-        let Some(round) = records::read::<Round>(vault, &key).await? else { return Ok(()) };
-        let Ok(key) = round.report.parse::<Key>() else { return Ok(()) };
-        let Some(bytes) = records::read_bytes(vault, &key, MAX_REPORT).await? else { return Ok(()) };
-        let previous: Report = match serde_json::from_slice(&bytes) {
-            Ok(previous) => previous,
-            Err(e) => {
-                // Written by another version: the round is told without it.
-                tracing::warn!(error = %e, key = %key, "the report of the revision before cannot be read");
-                return Ok(());
+        let Some(before) = submission.revision.checked_sub(1).filter(|r| *r > 0) else { return Ok(report) };
+        let Some(key) = round_key(submission, self.lane, before) else { return Ok(report) };
+        let Some(round) = records::read::<Round>(vault, &key).await? else { return Ok(report) };
+        let Ok(key) = round.report.parse::<Key>() else { return Ok(report) };
+        let bytes = match records::read_bytes(vault, &key, MAX_REPORT_BYTES).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(report),
+            // Larger than any report that is written now.
+            Err(e @ StoreError::Corrupt { .. }) => {
+                tracing::warn!(error = chain(&e), key = %key, "the report of the revision before cannot be read; the round is told without it");
+                return Ok(report);
             }
+            Err(e) => return Err(e.into()),
         };
-        let requests = privacy::masked_requests(&submission.requests, &loaded.pipeline.guards.privacy);
-        if let Err(e) = rounds::attach(report, &previous, &requests, &ids::canonical, &loaded.pipeline.severities) {
-            tracing::warn!(error = %e, "the revision before cannot be compared");
-        }
-        Ok(())
+        let (submission, loaded) = (Arc::clone(submission), Arc::clone(loaded));
+        let comparing = move |_: &Work| {
+            let mut report = report;
+            let previous: Report = match serde_json::from_slice(&bytes) {
+                Ok(previous) => previous,
+                Err(e) => {
+                    // Written by another version.
+                    tracing::warn!(error = %e, key = %key, "the report of the revision before cannot be read; the round is told without it");
+                    return report;
+                }
+            };
+            drop(bytes);
+            let requests = privacy::masked_requests(&submission.requests, &loaded.pipeline.guards.privacy);
+            if let Err(e) = rounds::attach(&mut report, &previous, &requests, &ids::canonical, &loaded.pipeline.severities) {
+                tracing::warn!(error = %e, "the revision before cannot be compared");
+            }
+            report
+        };
+        Ok(self.shared.examiner.judging().run(&Work::new(MAX_JOB_STEPS), comparing).await?)
     }
 
     /// Whether the job is not to be published as it is: tried again, or parked.
@@ -549,17 +613,9 @@ impl Job<'_> {
             options.attachments.extend(files);
         }
         let payloads = Payloads::new(intake, submission);
-        let path = intake.folder().join("bundle.zip");
-        let written = tokio::task::spawn_blocking(move || {
-            let mut report = report;
-            let mut file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
-            let summary = bundle::write(&mut report, &payloads, &options, &mut file)?;
-            file.sync_all()?;
-            let page = bundle::html::render(&report, &bundle::html::PageOptions { previews: &options.previews, link_base: None })?;
-            let (_, digest) = crate::check::ingest::digest(file)?;
-            Ok::<_, Trouble>(Written { path, report, summary, page, digest })
-        })
-        .await??;
+        let folder = intake.folder().to_owned();
+        let writing = move |work: &Work| write_all(&folder, report, &payloads, &options, work);
+        let written = self.shared.writing.run(&Work::new(MAX_JOB_STEPS), writing).await??;
         self.shared.metrics.stage_ended(Stage::Bundle, started.elapsed());
         for item in &written.report.items {
             self.shared.metrics.item_judged(item.verdict, item.size.unwrap_or(0));
@@ -571,14 +627,14 @@ impl Job<'_> {
 
     /// Writes everything that is published to the vault.
     async fn publish(&self, about: &About, written: Written, received: &Received) -> Result<Outcome, Trouble> {
-        let Written { path, report, summary, page, digest } = written;
+        let Written { path, report, summary, digest, page, json, message } = written;
         let started = Instant::now();
         self.entry.stage("publish");
         let folder = format!("bundles/{}/{}", about.job, &summary.tagmanifest_sha256[..16]);
         let put = Put { shared: self.shared, folder: &folder };
         let bundle = put.file(&format!("{}.zip", summary.root), &path, &digest.sha256, digest.size, "application/zip").await?;
-        let page = put.bytes("index.html", page.as_bytes(), "text/html; charset=utf-8").await?;
-        let report_object = put.bytes("report.json", &serde_json::to_vec_pretty(&report)?, crate::model::message::JSON).await?;
+        let page = put.file("index.html", &page.0, &page.1.sha256, page.1.size, "text/html; charset=utf-8").await?;
+        let report_object = put.file("report.json", &json.0, &json.1.sha256, json.1.size, crate::model::message::JSON).await?;
         self.note(about, "checked", [("bundle", bundle.sha256.as_str().into()), ("report", report.id.as_str().into())]).await?;
         let (mut sealed, mut receipt) = (None, None);
         if let Some(key) = &self.shared.key {
@@ -599,7 +655,7 @@ impl Job<'_> {
             verdicts: report.totals.verdicts.clone(),
             missing: report.totals.preuves_expected.saturating_sub(report.totals.preuves_provided),
             severities: report.totals.severities.clone(),
-            message: Text::new(answer::vendor_message(&report, Lang::Fr), answer::vendor_message(&report, Lang::En)),
+            message,
             objects: Objects { bundle, manifest_sha256: summary.tagmanifest_sha256, report: report_object, page, seal: sealed, receipt },
             received_at: received.received_at,
             ended_at: Timestamp::now(),
@@ -684,6 +740,33 @@ impl Job<'_> {
     }
 }
 
+/// Bundle, page and report, in the folder of the job.
+fn write_all(folder: &Path, mut report: Report, payloads: &Payloads, options: &bundle::Options, work: &Work) -> Result<Written, Trouble> {
+    let create = |name: &str| -> std::io::Result<(PathBuf, std::fs::File)> {
+        let path = folder.join(name);
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+        Ok((path, file))
+    };
+    let (path, mut file) = create("bundle.zip")?;
+    let summary = bundle::write(&mut report, payloads, options, &mut file, work)?;
+    file.sync_all()?;
+    let digest = digest(file, work)?;
+    let (page_path, mut file) = create("index.html")?;
+    bundle::html::write(&report, &bundle::html::PageOptions { previews: &options.previews, link_base: None }, &mut file, work)?;
+    let page = (page_path, self::digest(file, work)?);
+    let (json_path, mut file) = create("report.json")?;
+    bundle::write_report(&report, &mut file, work)?;
+    let json = (json_path, self::digest(file, work)?);
+    let message = Text::new(answer::vendor_message(&report, Lang::Fr), answer::vendor_message(&report, Lang::En));
+    Ok(Written { path, report, summary, digest, page, json, message })
+}
+
+/// The digest of a whole file, unless `work` is stopped: a bundle may have many gigabytes.
+fn digest(file: std::fs::File, work: &Work) -> Result<Digest, Trouble> {
+    let (_, digest) = crate::check::ingest::digest_unless(file, &|| work.ended().is_some())?;
+    Ok(digest)
+}
+
 /// CloudEvents `source` of everything that workers tell.
 pub const SOURCE: &str = "greffier";
 
@@ -727,7 +810,6 @@ impl Put<'_> {
 
 /// Tells items as they end.
 struct Telling<'a> {
-    preview: Preview<'a>,
     about: &'a About,
     entry: &'a state::Entry,
     metrics: &'a crate::metrics::Metrics,
@@ -735,28 +817,32 @@ struct Telling<'a> {
 }
 
 impl Progress for Telling<'_> {
-    fn item_done(&self, item: &str, looked: &Examined, done: usize, total: usize) {
+    fn wants_judgement(&self) -> bool {
+        true
+    }
+
+    fn item_done(&self, judged: &Judged, told: Option<ItemReport>, done: usize, total: usize) {
         self.entry.done(done);
-        if let Some(gazelle) = &looked.gazelle {
+        if let Some(gazelle) = &judged.item.gazelle {
             self.metrics.link_followed(&gazelle.outcome);
         }
-        if let Some(facts) = &looked.facts {
-            self.metrics.facts_looked_up(looked.was_known);
-            if !looked.was_known {
+        if let Some(facts) = &judged.item.facts {
+            self.metrics.facts_looked_up(judged.was_known);
+            if !judged.was_known {
                 facts.signals.iter().filter_map(|s| ChildDeath::of_code(s.code.as_str())).for_each(|death| self.metrics.child_died(death));
             }
         }
-        if looked.scan.is_some() {
-            self.metrics.stage_ended(Stage::Antivirus, looked.scan_took);
+        if judged.scan.is_some() {
+            self.metrics.stage_ended(Stage::Antivirus, judged.scan_took);
         }
-        match &looked.scan {
+        match &judged.scan {
             None => {}
             Some(Scan::Clean) => self.metrics.scanned(ScanResult::Clean),
             Some(Scan::Infected { .. }) => self.metrics.scanned(ScanResult::Infected),
             Some(Scan::NotScanned { why }) if why.is_transient() => self.metrics.scanned(ScanResult::NotScanned),
             Some(Scan::NotScanned { .. }) => self.metrics.scanned(ScanResult::BeyondLimits),
         }
-        let Some(judged) = self.preview.item(item, looked) else { return };
+        let Some(judged) = told else { return };
         let told = ItemChecked {
             job: self.about.job.clone(),
             item: judged.id,

@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::Examiner;
+use crate::check::judging::Judging;
 use crate::check::links::Links;
 use crate::check::places::Places;
 use crate::metrics::Metrics;
@@ -77,6 +78,38 @@ pub struct Parts {
     pub window: u16,
     /// How long a job may wait in this worker's window before it is given back.
     pub longest_wait: Duration,
+    /// What jobs run on.
+    pub threads: JobThreads,
+}
+
+/// The threads on which jobs run. Health checks, metrics, the console, the connection to the broker and the renewal of leases run
+/// on others, so that no job can hold them up.
+#[derive(Debug)]
+pub struct JobThreads(Option<tokio::runtime::Runtime>);
+
+impl JobThreads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// The machine gives none.
+    pub fn start() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("jobs").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    /// Where to spawn a job; `None` only while it is dropped.
+    fn handle(&self) -> Option<&tokio::runtime::Handle> {
+        self.0.as_ref().map(tokio::runtime::Runtime::handle)
+    }
+}
+
+impl Drop for JobThreads {
+    fn drop(&mut self) {
+        // Waited for nowhere: a worker may end on a thread that must not block.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// What all jobs of a worker share.
@@ -93,6 +126,8 @@ struct Shared {
     spool: Spool,
     metrics: Metrics,
     state: State,
+    /// Write bundles: as many as there are jobs, so that many gigabytes of files never keep another job from being judged.
+    writing: Judging,
     /// Held together by jobs that run beside one another, and alone by one that is suspected of ending workers.
     company: RwLock<()>,
 }
@@ -108,6 +143,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     window: u16,
     longest_wait: Duration,
+    threads: JobThreads,
 }
 
 /// Asks a worker to stop. Cheap to clone.
@@ -127,12 +163,16 @@ impl Stop {
 impl Worker {
     /// A worker that does nothing yet.
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, window, longest_wait } = parts;
+        let Parts { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, window, longest_wait, threads } =
+            parts;
         metrics.set_child_slots(places.total());
         let state = State::default();
         let company = RwLock::new(());
-        let shared = Shared { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, state, company };
-        Self { shared: Arc::new(shared), window: window.max(1), longest_wait }
+        let jobs = [config.interactive_jobs, config.submission_jobs, config.replay_jobs];
+        let writing = Judging::new(jobs.into_iter().map(usize::from).sum());
+        let shared =
+            Shared { config, queue, staging, vault, pipelines, examiner, places, links, key, spool, metrics, state, writing, company };
+        Self { shared: Arc::new(shared), window: window.max(1), longest_wait, threads }
     }
 
     /// What it is doing.
@@ -159,6 +199,7 @@ impl Worker {
                 longest_wait: self.longest_wait,
                 drain: stop.drain.clone(),
                 give_back: give_back.clone(),
+                threads: self.threads.handle().cloned().unwrap_or_else(tokio::runtime::Handle::current),
             };
             running.spawn(lane.run(consumer));
         }
@@ -213,6 +254,7 @@ struct LaneLoop {
     longest_wait: Duration,
     drain: CancellationToken,
     give_back: CancellationToken,
+    threads: tokio::runtime::Handle,
 }
 
 impl LaneLoop {
@@ -223,7 +265,7 @@ impl LaneLoop {
             while running.len() < self.jobs
                 && let Some(delivery) = waiting.next()
             {
-                running.spawn(job::handle(Arc::clone(&self.shared), delivery, self.give_back.clone()));
+                running.spawn_on(job::handle(Arc::clone(&self.shared), delivery, self.give_back.clone()), &self.threads);
             }
             let oldest = waiting.oldest().map(|since| since + self.longest_wait);
             tokio::select! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::check::folder::parse_submission;
 use crate::model::message::{Envelope, MAX_JOB, ParkReason, SUBMISSION_REQUESTED};
-use crate::model::submission::Submission;
+use crate::model::submission::{Submission, count_items};
 use crate::model::text::display_safe;
 use crate::pipeline::{self, Loaded, PipelineError};
 
@@ -13,6 +13,8 @@ use crate::pipeline::{self, Loaded, PipelineError};
 pub const MALFORMED: &str = "JOB-MALFORMED";
 /// Larger than a job may be.
 pub const TOO_LARGE: &str = "JOB-TOO-LARGE";
+/// More items than a submission may have, or than may name one file.
+pub const TOO_MANY_ITEMS: &str = "JOB-TOO-MANY-ITEMS";
 /// A type or version of message that this program does not read.
 pub const TYPE_UNKNOWN: &str = "JOB-TYPE-UNKNOWN";
 /// A démarche without pipeline here.
@@ -68,6 +70,7 @@ pub fn job(message: &Envelope, pipelines: &Pipelines) -> Result<(Submission, Arc
     }
     let text = std::str::from_utf8(&message.body).map_err(|e| ParkReason::new(MALFORMED, format!("not UTF-8: {e}")))?;
     let submission = parse_submission(text).map_err(|why| ParkReason::new(MALFORMED, display_safe(&why, 500)))?;
+    count_items(&submission.items).map_err(|why| ParkReason::new(TOO_MANY_ITEMS, why))?;
     let Some(loaded) = pipelines.get(&submission.demarche) else {
         let known: Vec<_> = pipelines.0.keys().map(String::as_str).collect();
         let wanted = display_safe(&submission.demarche, 120);

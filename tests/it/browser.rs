@@ -67,6 +67,13 @@ fn the_page_of_a_second_round_with_hostile_names_works_in_a_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut report, memory, previews) = synthetic::candidature();
     let bundle = folder.path().join("bundle.zip");
-    write(&mut report, &memory, &Options { previews, ..Options::default() }, File::create(&bundle).expect("a file")).expect("a bundle");
+    write(
+        &mut report,
+        &memory,
+        &Options { previews, ..Options::default() },
+        File::create(&bundle).expect("a file"),
+        &::greffier::model::work::Work::unbounded(),
+    )
+    .expect("a bundle");
     look(&unpack(&bundle, &folder.path().join("bag")), &["--synthetic"]);
 }

@@ -2,6 +2,7 @@
 
 mod antivirus;
 mod browser;
+mod budget;
 mod bundle;
 mod check;
 mod clients;

@@ -336,7 +336,7 @@ fn report_full_of(number: &str) -> Report {
         Facts { detail: Some(Detail::Archive(ArchiveFacts { members: members.into(), ..ArchiveFacts::default() })), ..Facts::default() };
     let mut item = fixtures::item("a", number, &format!("{number}.zip"), "aa");
     item = fixtures::with_signal(item, Signal::new("file-name-unsafe").at(Place::part(number)).arg("name", number));
-    item.facts = Some(archive);
+    item.facts = Some(Arc::new(archive));
     let mut report = fixtures::report(1, vec![item]);
     report.findings = report.items[0].findings.clone();
     report.obsolete_versions.push(crate::model::report::ObsoleteRow {
@@ -359,13 +359,13 @@ fn after_redaction_the_report_holds_the_number_nowhere() {
     let mut report = report_full_of(REAL);
     let before = serde_json::to_string(&report).unwrap();
     assert!(before.matches(REAL).count() > 20);
-    redact_report(&mut report, &policy());
+    redact_report(&mut report, &policy(), &Work::unbounded());
     let after = serde_json::to_string(&report).unwrap();
     assert!(!after.contains(REAL) && !after.contains(&REAL[..BODY]), "{after}");
     assert!(after.contains("1 85 ** ** *** *** **"));
     // And again: nothing is left to mask.
     let mut again = report.clone();
-    redact_report(&mut again, &policy());
+    redact_report(&mut again, &policy(), &Work::unbounded());
     assert_eq!(again, report);
 }
 
@@ -383,13 +383,13 @@ fn a_gazelle_report_is_masked_too() {
 #[test]
 fn redaction_leaves_test_identities_and_everything_else_as_it_was() {
     let mut report = report_full_of(TEST);
-    if let Some(Detail::Archive(archive)) = report.items[0].facts.as_mut().and_then(|f| f.detail.as_mut())
+    if let Some(Detail::Archive(archive)) = report.items[0].facts.as_mut().and_then(|f| Arc::make_mut(f).detail.as_mut())
         && let Some(Detail::Workbook(workbook)) = archive.members[0].facts.as_mut().and_then(|f| f.detail.as_mut())
     {
         workbook.sheets[0].values.retain(|(_, _, v)| matches!(v, CellValue::Text(_)));
     }
     let before = report.clone();
-    redact_report(&mut report, &policy());
+    redact_report(&mut report, &policy(), &Work::unbounded());
     assert_eq!(report, before);
 }
 

@@ -3,8 +3,10 @@
 
 mod archive;
 mod image;
+mod lean;
 mod office;
 mod pdf;
+pub(crate) mod shared;
 mod sheet;
 mod text;
 mod video;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{ArchiveFacts, MemberFacts};
 pub use image::{GpsPosition, ImageFacts};
+pub use lean::{LeftOut, Measured};
 pub use office::OfficeFacts;
 pub use pdf::{OutlineEntry, PageFacts, PdfFacts, SignatureFacts};
 pub use sheet::{CellValue, SheetFacts, WorkbookFacts, serial_date};
@@ -59,6 +62,9 @@ pub struct Facts {
     /// Descriptive metadata found inside (title, author, producer, dates…): key → value, untrusted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// What was left out of these facts once the rules had read it; only in reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
 }
 
 /// How a format was told.
@@ -159,7 +165,7 @@ impl Facts {
         if same < MAX_SIGNALS_PER_CODE {
             self.signals.push(signal);
         } else if let Some(last) = self.signals.iter_mut().rev().find(|s| s.code == signal.code) {
-            last.more += 1 + signal.more;
+            last.more = last.more.saturating_add(1).saturating_add(signal.more);
         }
     }
 

@@ -11,12 +11,13 @@ use greffier::bundle::verify::ProblemKind;
 use greffier::bundle::{BundleError, Options, Preview, Withhold, html, index_csv, names, verify, write};
 use greffier::model::report::{PreuveReport, Report, SlotReport, Withheld};
 use greffier::model::submission::FiledUnder;
+use greffier::model::work::Work;
 use greffier::model::{Category, Facts, Format, Place, Severity, Text, Verdict};
 use synthetic::{HOSTILE, Memory, candidature, empty, finding, item};
 
 fn build(report: &mut Report, memory: &Memory, options: &Options) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
-    write(report, memory, options, &mut out).expect("a bundle in memory");
+    write(report, memory, options, &mut out, &Work::unbounded()).expect("a bundle in memory");
     out.into_inner()
 }
 
@@ -83,7 +84,7 @@ fn small() -> (Report, Memory) {
         ("t", preuve("XYZ.99.01.01"), "=1+1.txt", Format::Txt),
     ] {
         let mut one = item(&mut memory, id, filed.clone(), name, format!("octets de {id}").into_bytes());
-        one.facts = Some(Facts { format: Some(format), ..Facts::of_size(one.size.unwrap_or(0)) });
+        one.facts = Some(Facts { format: Some(format), ..Facts::of_size(one.size.unwrap_or(0)) }.into());
         match &filed {
             FiledUnder::Slot(slot) => report.slots.iter_mut().filter(|s| s.id == *slot).for_each(|s| s.items.push(id.into())),
             FiledUnder::Preuve(preuve) => report.preuves.iter_mut().filter(|p| p.id == *preuve).for_each(|p| {
@@ -199,7 +200,7 @@ fn what_would_harm_the_reader_is_listed_and_left_out() {
     };
     with("d", &|i| i.findings.push(finding("antivirus-infected", Category::Antivirus, Severity::Error, Place::default())));
     with("c2", &|i| i.findings.push(finding("bomb-inflated", Category::Bomb, Severity::Error, Place::default())));
-    with("c10", &|i| i.facts = Some(Facts { format: Some(Format::Exe), ..Facts::of_size(1) }));
+    with("c10", &|i| i.facts = Some(Facts { format: Some(Format::Exe), ..Facts::of_size(1) }.into()));
     with("t", &|i| i.name = "rapport.pdf.JS ".into());
     // Not scanned is not infected.
     with("h", &|i| {
@@ -207,7 +208,7 @@ fn what_would_harm_the_reader_is_listed_and_left_out() {
         i.verdict = Verdict::Rejected;
     });
     let mut out = Cursor::new(Vec::new());
-    let summary = write(&mut report, &memory, &Options::default(), &mut out).unwrap();
+    let summary = write(&mut report, &memory, &Options::default(), &mut out, &Work::unbounded()).unwrap();
     let mut withheld = summary.withheld.clone();
     withheld.sort();
     let expected = [("c10", Withheld::Executable), ("c2", Withheld::Bomb), ("d", Withheld::Antivirus), ("t", Withheld::Executable)];
@@ -217,20 +218,23 @@ fn what_would_harm_the_reader_is_listed_and_left_out() {
     assert!(verified(out.get_ref()).valid);
 
     let options = Options { withhold: Withhold::Rejected, ..Options::default() };
-    assert_eq!(write(&mut report, &memory, &options, Cursor::new(Vec::new())).unwrap().payload_files, 0);
+    assert_eq!(write(&mut report, &memory, &options, Cursor::new(Vec::new()), &Work::unbounded()).unwrap().payload_files, 0);
 }
 
 #[test]
 fn bytes_that_are_not_those_that_were_checked_stop_the_build() {
     let (report, mut memory) = small();
-    let attempt = |memory: &Memory| write(&mut report.clone(), memory, &Options::default(), Cursor::new(Vec::new()));
+    let attempt = |memory: &Memory| write(&mut report.clone(), memory, &Options::default(), Cursor::new(Vec::new()), &Work::unbounded());
     memory.0.insert("c2".into(), b"octets de c3".to_vec());
     assert!(matches!(attempt(&memory), Err(BundleError::Changed { item, .. }) if item == "c2"));
     memory.0.remove("c2");
     assert!(matches!(attempt(&memory), Err(BundleError::Source { item, .. }) if item == "c2"));
     let mut twice = report.clone();
     twice.items.push(report.items[0].clone());
-    assert!(matches!(write(&mut twice, &memory, &Options::default(), Cursor::new(Vec::new())), Err(BundleError::DuplicateItem(_))));
+    assert!(matches!(
+        write(&mut twice, &memory, &Options::default(), Cursor::new(Vec::new()), &Work::unbounded()),
+        Err(BundleError::DuplicateItem(_))
+    ));
 }
 
 #[test]
@@ -239,7 +243,7 @@ fn attachments_are_tag_files_with_safe_names_only() {
     let attempt = |path: &str| {
         let options = Options { attachments: [(path.to_owned(), b"<gvr/>".to_vec())].into(), ..Options::default() };
         let mut out = Cursor::new(Vec::new());
-        write(&mut report.clone(), &memory, &options, &mut out).map(|_| out.into_inner())
+        write(&mut report.clone(), &memory, &options, &mut out, &Work::unbounded()).map(|_| out.into_inner())
     };
     let bundle = attempt("gazelle/1.2.3.xml").unwrap();
     assert!(read(&bundle, "tagmanifest-sha256.txt").contains("  gazelle/1.2.3.xml\n"));
@@ -277,7 +281,9 @@ fn without_a_reachable_payload_the_page_has_no_links_to_files() {
     let (mut report, memory) = small();
     build(&mut report, &memory, &Options::default());
     let previews = std::collections::BTreeMap::<String, Vec<Preview>>::new();
-    let page = |link_base| html::render(&report, &html::PageOptions { previews: &previews, link_base }).map(|p| unescaped(&p)).unwrap();
+    let page = |link_base| {
+        html::render(&report, &html::PageOptions { previews: &previews, link_base }, &Work::unbounded()).map(|p| unescaped(&p)).unwrap()
+    };
     assert!(!page(None).contains("href=\"data/"));
     assert!(page(Some("bundle/")).contains("href=\"bundle/data/"));
 }
@@ -412,7 +418,7 @@ fn a_payload_beyond_four_gibibytes_streams_both_ways() {
     report.items[0].size = Some(SIZE);
     let file = tempfile::NamedTempFile::new().unwrap();
     let zeros = Zeros(report.items[0].sha256.clone().unwrap());
-    write(&mut report, &zeros, &Options::default(), file.as_file()).unwrap();
+    write(&mut report, &zeros, &Options::default(), file.as_file(), &Work::unbounded()).unwrap();
     let outcome = verify::verify(file.path()).unwrap();
     assert!(outcome.valid && outcome.bytes > SIZE, "{outcome:#?}");
 }
@@ -446,7 +452,8 @@ fn the_table_says_what_became_of_every_item() {
 fn a_first_deposit_speaks_of_no_round() {
     let (mut report, _) = small();
     report.round = None;
-    let page = html::render(&report, &html::PageOptions { previews: &Default::default(), link_base: Some("") }).unwrap();
+    let page =
+        html::render(&report, &html::PageOptions { previews: &Default::default(), link_base: Some("") }, &Work::unbounded()).unwrap();
     assert!(!page.contains("id=\"revision\"") && !page.contains("id=\"changed\"") && !page.contains("class=\"chg"), "{page}");
 }
 
@@ -454,7 +461,9 @@ fn a_first_deposit_speaks_of_no_round() {
 fn under_other_rules_no_verdict_is_said_to_be_carried_over() {
     let (mut report, _, _) = candidature();
     let said = |report: &Report| {
-        html::render(report, &html::PageOptions { previews: &Default::default(), link_base: Some("") }).unwrap().contains("verdict repris")
+        html::render(report, &html::PageOptions { previews: &Default::default(), link_base: Some("") }, &Work::unbounded())
+            .unwrap()
+            .contains("verdict repris")
     };
     assert!(said(&report));
     report.round.as_mut().expect("a second round").same_rules = false;
@@ -469,7 +478,7 @@ fn the_first_picture_of_every_item_comes_before_the_second_of_any() {
     let large = Preview { bytes: [one.as_slice(), &vec![0; html::MAX_PREVIEW - one.len()]].concat(), caption: None };
     let [first, second] = [0, 1].map(|n| report.items[n].id.clone());
     let previews = [(first, vec![large.clone(); 8]), (second, vec![large])].into();
-    let page = html::render(&report, &html::PageOptions { previews: &previews, link_base: None }).unwrap();
+    let page = html::render(&report, &html::PageOptions { previews: &previews, link_base: None }, &Work::unbounded()).unwrap();
     // 1.5 MiB hold six of them: the first of both items, then four more of the first item.
     assert_eq!(page.matches("<img ").count(), 6);
     assert_eq!(page.matches("<summary><span class=\"l\" lang=\"fr\">Pages suivantes").count(), 1);

@@ -89,7 +89,8 @@ pub fn item(memory: &mut Memory, id: &str, filed_under: FiledUnder, name: &str, 
         findings: vec![],
         path: None,
         withheld: None,
-        facts: Some(Facts::of_size(bytes.len() as u64)),
+        facts: Some(Facts::of_size(bytes.len() as u64).into()),
+        facts_of: None,
         gazelle: None,
     };
     memory.0.insert(id.to_owned(), bytes);
@@ -330,7 +331,7 @@ fn second_round(report: &mut Report) {
 }
 
 fn describe(item: &mut ItemReport, n: usize) {
-    let Some(facts) = &mut item.facts else { return };
+    let Some(facts) = item.facts.as_mut().map(std::sync::Arc::make_mut) else { return };
     let (format, detail) = match item.name.rsplit('.').next() {
         Some("pdf") => (
             Format::Pdf,

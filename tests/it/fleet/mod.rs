@@ -3,7 +3,7 @@
 mod client;
 mod contract;
 mod faults;
-mod harness;
+pub mod harness;
 mod jobs;
 mod kills;
 mod soak;
