@@ -57,6 +57,10 @@ fn quality(image: &ImageFacts, facts: &mut Facts) {
     let (width, height) = (image.width, image.height);
     // A picture of a few pixels is small before it is blank.
     match image.luma_deviation.filter(|_| width.min(height) >= SMALL_SIDE) {
+        // White on transparent: there is a picture, on any other ground than a white page.
+        Some(deviation) if deviation < BLANK_DEVIATION && image.luma_deviation_on_black.is_some_and(|d| d >= BLANK_DEVIATION) => {
+            facts.push(Signal::new("image-only-on-dark"));
+        }
         Some(deviation) if deviation < BLANK_DEVIATION => {
             facts.push(Signal::new("image-blank").arg("width", width).arg("height", height));
         }

@@ -98,6 +98,8 @@ fn describe(problem: &ZipProblem, index: &ZipIndex<'_>) -> Option<Signal> {
         ZipProblemKind::GapBeforeEnd => Signal::new("zip-directory-disagrees").arg("field", ZipField::DirectorySize.as_str()),
         ZipProblemKind::EndDisagrees(field) => Signal::new("zip-directory-disagrees").arg("field", field.as_str()),
         ZipProblemKind::SecondEnd => Signal::new("zip-directory-disagrees").arg("field", "end of central directory record"),
+        // Line ends and zeros that mail programs, transfers and tape blocks leave: every program reads on.
+        ZipProblemKind::Trailing if index.trailing_is_padding() => return None,
         ZipProblemKind::Trailing => Signal::new("zip-trailing-data").arg("trailing_bytes", index.trailing),
         ZipProblemKind::Leading => Signal::new("zip-leading-data").arg("leading_bytes", index.leading),
         ZipProblemKind::NulInName => Signal::new("zip-name-nul"),
@@ -222,8 +224,14 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
                     ctx.depth += 1;
                     let mut inner = super::inspect(&content, ctx);
                     // Data beside a document is ordinary in an archive; deposited alone it would prove nothing.
-                    for signal in inner.signals.iter_mut().filter(|s| s.code.as_str() == "file-unknown-format") {
-                        *signal = Signal { args: std::mem::take(&mut signal.args), ..Signal::new("zip-member-unknown-format") };
+                    for signal in &mut inner.signals {
+                        let code = match signal.code.as_str() {
+                            "file-unknown-format" => "zip-member-unknown-format",
+                            // The lock that Word or Excel leaves beside a document that is open while the folder is zipped.
+                            "file-office-lock" if is_lock_name(&entry.name) => "zip-member-office-lock",
+                            _ => continue,
+                        };
+                        *signal = Signal { args: std::mem::take(&mut signal.args), ..Signal::new(code) };
                     }
                     member.facts = Some(Box::new(inner));
                     ctx.depth -= 1;
@@ -286,6 +294,12 @@ fn is_finder_noise(index: &ZipIndex<'_>, entry: &ZipEntry) -> bool {
         return index.peek(entry, 8).starts_with(b"\x00\x00\x00\x01Bud1");
     }
     file.starts_with("._") && index.peek(entry, 4) == APPLE_DOUBLE
+}
+
+/// Names that the office suites give to their locks: Microsoft's (`~$rapport.docx`), LibreOffice's (`.~lock.rapport.odt#`).
+fn is_lock_name(name: &str) -> bool {
+    let file = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    file.starts_with("~$") || file.starts_with(".~lock.")
 }
 
 fn has_script_name(name: &str) -> bool {
@@ -390,6 +404,30 @@ mod tests {
         assert_eq!(codes(&facts(&archive(&[]))), ["zip-empty"]);
         let hidden = facts(&archive(&[("__MACOSX/._a", b"MZ not AppleDouble")]));
         assert_eq!(hidden.members().len(), 1, "what is not AppleDouble does not hide behind its name");
+    }
+
+    #[test]
+    fn a_lock_of_office_beside_a_document_is_a_notice() {
+        let mut lock = vec![0u8; 162];
+        lock[0] = 5;
+        lock[1..6].copy_from_slice(b"Alice");
+        // The length of the name again, before the name in UTF-16.
+        lock[54] = 5;
+        let told = |name: &str| {
+            let facts = facts(&archive(&[("note.txt", b"bonjour"), (name, &lock)]));
+            facts.members()[1].facts.as_ref().unwrap().signals.iter().map(|s| s.code.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(told("dossier/~$rapport.docx"), ["zip-member-office-lock"]);
+        assert_eq!(told("rapport.docx"), ["file-office-lock"], "a lock that bears the name of the document was put in its place");
+    }
+
+    #[test]
+    fn padding_behind_an_archive_is_nothing_and_anything_else_is_told() {
+        let sound = archive(&[("note.txt", b"bonjour")]);
+        for padding in [&b"\n"[..], b"\r\n", &[0; 512], b"\r\n\x1a"] {
+            assert!(facts(&[&sound[..], padding].concat()).signals.is_empty());
+        }
+        assert_eq!(codes(&facts(&[&sound[..], b"\nMZ"].concat())), ["zip-trailing-data"]);
     }
 
     #[test]

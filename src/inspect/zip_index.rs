@@ -518,6 +518,12 @@ impl<'a> ZipIndex<'a> {
         extra.unicode_path.is_some()
     }
 
+    /// Whether what follows the end record is nothing but line ends and zeros.
+    pub fn trailing_is_padding(&self) -> bool {
+        let start = usize::try_from(self.trailing).ok().and_then(|trailing| self.bytes.len().checked_sub(trailing));
+        start.and_then(|start| self.bytes.get(start..)).is_some_and(|tail| tail.iter().all(|b| matches!(b, 0 | b'\r' | b'\n' | 0x1A)))
+    }
+
     /// Decodes a name, noting what is wrong with it (§4.4.4 bit 11, §4.6.9).
     fn decode_name(&mut self, raw: &[u8], flags: u16, extra: &Extra<'_>, entry: Option<usize>, pos: u64) -> String {
         if flags & UTF8 != 0 && std::str::from_utf8(raw).is_err() {
@@ -527,8 +533,8 @@ impl<'a> ZipIndex<'a> {
         if name.contains('\0') {
             self.problem(ZipProblemKind::NulInName, entry, pos);
         }
-        if extra.unicode_path.is_some() && raw.is_ascii() && name.as_bytes() != raw {
-            // A plain ASCII name needs no Unicode twin; one that differs shows another name to half of the readers.
+        if extra.unicode_path.is_some() && raw.is_ascii() && !is_transliteration(raw, &name) {
+            // Half of the programs show one name and half the other.
             self.problem(ZipProblemKind::HeadersDisagree(ZipField::Name), entry, pos);
         }
         name
@@ -597,7 +603,7 @@ impl<'a> ZipIndex<'a> {
         if name != entry.name && (original.name != local.name || twins) {
             disagree.push(ZipField::Name);
         }
-        if extra.unicode_path.is_some() && local.name.is_ascii() && name.as_bytes() != local.name {
+        if extra.unicode_path.is_some() && local.name.is_ascii() && !is_transliteration(local.name, &name) {
             disagree.push(ZipField::Name);
         }
         let method = if local.method == AES { extra.aes_method.unwrap_or(AES) } else { local.method };
@@ -1042,6 +1048,35 @@ fn effective_name(raw: &[u8], flags: u16, extra: &Extra<'_>) -> String {
     decode(raw, flags & UTF8 != 0)
 }
 
+/// Whether the ASCII bytes `raw` are what an archiver on a system without Unicode makes of `name`: characters that the OEM
+/// code page lacks (’ – œ €) become up to three others, everything else stands unchanged and in order. Two names that differ in
+/// more, or in their extension, would unpack as two different files.
+fn is_transliteration(raw: &[u8], name: &str) -> bool {
+    /// « … » is written as three full stops, « œ » as two letters.
+    const LONGEST: usize = 3;
+    let extension = |name: &str| name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    let Ok(raw) = std::str::from_utf8(raw) else { return false };
+    if extension(raw) != extension(name) {
+        return false;
+    }
+    let mut rest = raw;
+    // ASCII characters that may stand for the ones of `name` that were replaced just before.
+    let mut replaced = 0;
+    let mut runs = name.split(|c: char| !c.is_ascii()).peekable();
+    while let Some(run) = runs.next() {
+        // No other folder may begin in what stands for replaced characters. The last run ends the name.
+        let at = if runs.peek().is_some() {
+            rest.find(run)
+        } else {
+            rest.len().checked_sub(run.len()).filter(|at| rest.get(*at..) == Some(run))
+        };
+        let Some(at) = at.filter(|at| *at <= replaced && !rest[..*at].contains(['/', '\\'])) else { return false };
+        rest = &rest[at + run.len()..];
+        replaced = if run.is_empty() { replaced - at + LONGEST } else { LONGEST };
+    }
+    true
+}
+
 /// UTF-8 where it is announced or true (macOS writes it without saying so), else CP437 (Appendix D).
 fn decode(raw: &[u8], announced_utf8: bool) -> String {
     match std::str::from_utf8(raw) {
@@ -1335,6 +1370,32 @@ pub(crate) mod tests {
         assert_eq!(Extra::read(&block[..8]).problems, [ZipProblemKind::ExtraField]);
         assert_eq!(Extra::read(&[block.clone(), block].concat()).problems, [ZipProblemKind::ExtraField]);
         assert_eq!(Extra::read(&[0xFF, 0xFF, 0xFF]).problems, [ZipProblemKind::ExtraPadding]);
+    }
+
+    #[test]
+    fn an_ascii_name_and_its_unicode_twin_may_differ_by_what_ascii_lacks() {
+        for (raw, name) in [
+            ("Preuve - INS.png", "Preuve – INS.png"),
+            ("l'INS.png", "l’INS.png"),
+            ("coeur.pdf", "cœur.pdf"),
+            ("100 EUR.pdf", "100 €.pdf"),
+            ("a/b?.txt", "a/b→.txt"),
+            ("suite....pdf", "suite….pdf"),
+            ("same.pdf", "same.pdf"),
+        ] {
+            assert!(is_transliteration(raw.as_bytes(), name), "{raw} / {name}");
+        }
+        for (raw, name) in [
+            ("proof.png", "proof.exe"),
+            ("proof.png", "evil.png"),
+            ("a_b.png", "a–evil–b.png"),
+            ("a/b.png", "a–b.png"),
+            ("INS.01.png", "INS.02.png"),
+            ("a.png", "…a.png.exe"),
+            ("innocent.png", "é.png"),
+        ] {
+            assert!(!is_transliteration(raw.as_bytes(), name), "{raw} / {name}");
+        }
     }
 
     #[test]

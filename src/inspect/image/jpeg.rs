@@ -19,7 +19,6 @@ use crate::model::{Facts, Place, Signal};
 /// Scans of one picture. Encoders write about ten; the reference decoder's own guard is 500.
 const MAX_SCANS: u32 = 500;
 /// Zero bytes between segments are padding up to this; more, or anything else, is damage.
-const MAX_PADDING_BETWEEN_SEGMENTS: usize = 64;
 /// Bytes of no known use left over in a scan: encoders leave a few, damaged data leaves many.
 const MAX_LEFT_OVER_IN_SCANS: u64 = 16;
 /// Blocks whose average is out of the range of any pixel: rounding makes none, damage makes many.
@@ -110,22 +109,12 @@ fn walk(bytes: &[u8], state: &mut State, ctx: &mut Context, facts: &mut Facts, i
     let mut at = 2usize;
     loop {
         ctx.budget.tick()?;
-        // Any number of fill bytes 0xFF may precede a marker (B.1.1.2).
         let rest = bytes.get(at..).unwrap_or_default();
-        let stray = rest.iter().position(|b| *b == 0xFF).unwrap_or(rest.len());
-        if stray > 0 {
-            let padding = rest.get(..stray).is_some_and(|s| s.iter().all(|b| *b == 0)) && stray <= MAX_PADDING_BETWEEN_SEGMENTS;
-            if !padding {
-                let truncated = stray == rest.len() && state.scans > 0;
-                if truncated {
-                    return Ok(None);
-                }
-                facts.push(Signal::new("image-element-invalid").at(Place::byte(at as u64)).arg("element", "JPEG"));
-                return Err(Stop::Told);
-            }
-            state.stray += stray as u64;
-            at += stray;
-        }
+        // Bytes that belong to no segment: libjpeg, and so every viewer, warns and goes on at the next marker.
+        let stray = memchr::memchr(0xFF, rest).unwrap_or(rest.len());
+        state.stray += stray as u64;
+        at += stray;
+        // Any number of fill bytes 0xFF may precede a marker (B.1.1.2).
         let rest = bytes.get(at..).unwrap_or_default();
         let Some(fill) = rest.iter().position(|b| *b != 0xFF) else { return Ok(None) };
         let Some(&code) = rest.get(fill) else { return Ok(None) };
@@ -133,11 +122,12 @@ fn walk(bytes: &[u8], state: &mut State, ctx: &mut Context, facts: &mut Facts, i
         at += fill + 1;
         match code {
             marker::EOI => return Ok(Some(at)),
-            marker::TEM | marker::RST0..=marker::RST7 => {
+            // `FF 00` is no marker but the escape of entropy-coded data.
+            0x00 | marker::TEM | marker::RST0..=marker::RST7 => {
                 state.stray += 2;
                 continue;
             }
-            marker::SOI | 0x00 => {
+            marker::SOI => {
                 facts.push(Signal::new("image-element-misplaced").at(place).arg("element", name_of(code)));
                 return Err(Stop::Told);
             }

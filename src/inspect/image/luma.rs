@@ -93,6 +93,11 @@ pub(super) fn over_white(luma: u8, alpha: u8) -> u8 {
     ((luma * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
+/// What is seen of a luma of this opacity on a black ground.
+pub(super) fn over_black(luma: u8, alpha: u8) -> u8 {
+    over_white(255 - luma, alpha) ^ 0xFF
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

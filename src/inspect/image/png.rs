@@ -8,7 +8,7 @@ use std::io::Read;
 
 use flate2::read::ZlibDecoder;
 
-use super::luma::{Luma, luma_of, over_white};
+use super::luma::{Luma, luma_of, over_black, over_white};
 use super::{Stop, add_metadata, exif, too_many_pixels, trailing};
 use crate::inspect::Context;
 use crate::inspect::budget::ReadError;
@@ -18,6 +18,8 @@ use crate::model::{Facts, Place, Signal};
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// One compressed text or profile may inflate to this; profiles of editors reach a few megabytes.
 const MAX_TEXT_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest colour profile, inflated. The largest in use, for printing presses, have some 4 MB.
+const MAX_PROFILE_BYTES: u64 = 32 * 1024 * 1024;
 /// An EXIF block larger than this is not handed to the EXIF reader (a JPEG allows 64 KiB).
 const MAX_EXIF_BYTES: usize = 256 * 1024;
 /// Rows between two looks at the clock.
@@ -291,6 +293,7 @@ fn ancillary<'a>(
         b"acTL" => image.animated |= chunk.data.first_chunk().is_some_and(|n| u32::from_be_bytes(*n) > 1),
         b"eXIf" if length <= MAX_EXIF_BYTES => exif::read(chunk.data, facts, image),
         b"tEXt" | b"zTXt" | b"iTXt" => text(chunk, at, ctx, facts, image)?,
+        b"iCCP" => colour_profile(chunk, at, ctx, facts)?,
         _ => {}
     }
     Ok(())
@@ -331,13 +334,31 @@ fn text(chunk: &Chunk<'_>, at: u64, ctx: &mut Context, facts: &mut Facts, image:
     Ok(())
 }
 
+/// Inflates an embedded ICC profile (clause 11.3.2.3) only to see that it ends: viewers hold it whole.
+fn colour_profile(chunk: &Chunk<'_>, at: u64, ctx: &mut Context, facts: &mut Facts) -> Result<(), Stop> {
+    let Some((_, rest)) = split_nul(chunk.data) else { return Ok(()) };
+    let Some((0, deflated)) = rest.split_first().map(|(method, data)| (*method, data)) else { return Ok(()) };
+    inflate_capped(deflated, "iCCP", MAX_PROFILE_BYTES, at, ctx, facts).map(drop)
+}
+
 /// Inflates one text within its own cap and the item's budget; `None` when it is damaged or too long.
 fn inflate_text(deflated: &[u8], keyword: &str, at: u64, ctx: &mut Context, facts: &mut Facts) -> Result<Option<Vec<u8>>, Stop> {
-    let mut capped = ZlibDecoder::new(deflated).take(MAX_TEXT_BYTES + 1);
+    inflate_capped(deflated, keyword, MAX_TEXT_BYTES, at, ctx, facts)
+}
+
+fn inflate_capped(
+    deflated: &[u8],
+    keyword: &str,
+    limit: u64,
+    at: u64,
+    ctx: &mut Context,
+    facts: &mut Facts,
+) -> Result<Option<Vec<u8>>, Stop> {
+    let mut capped = ZlibDecoder::new(deflated).take(limit + 1);
     match ctx.budget.read_to_end(&mut capped) {
-        Ok(inflated) if inflated.len() as u64 > MAX_TEXT_BYTES => {
+        Ok(inflated) if inflated.len() as u64 > limit => {
             let signal = Signal::new("image-text-bomb").at(Place::byte(at));
-            facts.push(signal.arg("keyword", keyword).arg("limit_bytes", MAX_TEXT_BYTES).arg("stored_bytes", deflated.len()));
+            facts.push(signal.arg("keyword", keyword).arg("limit_bytes", limit).arg("stored_bytes", deflated.len()));
             Ok(None)
         }
         Ok(inflated) => Ok(Some(inflated)),
@@ -394,8 +415,10 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
     if too_many_pixels(header.width, header.height, ctx, facts) {
         return Err(Stop::Told);
     }
-    let palette = palette_luma(walk);
-    let mut luma = Luma::new(header.width, header.height);
+    let mut grounds = vec![Ground::new(header, walk, over_white)];
+    if matches!(header.color, 4 | 6) || !walk.alpha.is_empty() {
+        grounds.push(Ground::new(header, walk, over_black));
+    }
     // Rows stream through two buffers, so what is inflated here is bounded by max_pixels and the clock,
     // and does not weigh on the budget that the other members of an archive share.
     let mut stream = ZlibDecoder::new(ImageData { chunks: walk.data.iter(), current: &[] });
@@ -436,16 +459,20 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
                 facts.push(corrupt_at(done, total));
                 return Err(Stop::Told);
             }
-            add_luma(header, &palette, current, across, &mut luma, (x0, y0 + y * dy, dx));
+            for ground in &mut grounds {
+                ground.add(header, current, across, (x0, y0 + y * dy, dx));
+            }
             previous.copy_from_slice(current);
             done += 1;
         }
     }
     image.decoded = true;
-    if let Some(stats) = luma.finish() {
-        image.luma_deviation = Some(stats.deviation);
-        image.perceptual_hash = stats.hash;
+    let mut stats = grounds.iter().map(|ground| ground.luma.finish());
+    if let Some(on_white) = stats.next().flatten() {
+        image.luma_deviation = Some(on_white.deviation);
+        image.perceptual_hash = on_white.hash;
     }
+    image.luma_deviation_on_black = stats.next().flatten().map(|on_black| on_black.deviation);
     // The Adler-32 follows the last byte; reading on makes the inflater verify it.
     match fill(&mut stream, &mut [0u8; 1]) {
         Filled::Damaged => {
@@ -533,19 +560,42 @@ fn paeth(left: u8, above: u8, corner: u8) -> u8 {
     }
 }
 
-/// Luma of every palette entry, seen over white.
-fn palette_luma(walk: &Walk<'_>) -> Vec<u8> {
-    let entries = walk.palette.unwrap_or_default().chunks_exact(3);
-    entries.enumerate().map(|(i, c)| over_white(luma_of(c[0], c[1], c[2]), walk.alpha.get(i).copied().unwrap_or(255))).collect()
+/// The picture as it is seen on one ground, where it is transparent.
+struct Ground {
+    over: fn(u8, u8) -> u8,
+    /// Luma of every palette entry.
+    palette: Vec<u8>,
+    luma: Luma,
 }
 
-fn add_luma(header: Header, palette: &[u8], row: &[u8], across: u32, luma: &mut Luma, (x0, y, dx): (u32, u32, u32)) {
+impl Ground {
+    fn new(header: Header, walk: &Walk<'_>, over: fn(u8, u8) -> u8) -> Self {
+        let entries = walk.palette.unwrap_or_default().chunks_exact(3);
+        let alpha = |i: usize| walk.alpha.get(i).copied().unwrap_or(255);
+        let palette = entries.enumerate().map(|(i, c)| over(luma_of(c[0], c[1], c[2]), alpha(i))).collect();
+        Self { over, palette, luma: Luma::new(header.width, header.height) }
+    }
+
+    fn add(&mut self, header: Header, row: &[u8], across: u32, at: (u32, u32, u32)) {
+        add_luma(header, &self.palette, self.over, row, across, &mut self.luma, at);
+    }
+}
+
+fn add_luma(
+    header: Header,
+    palette: &[u8],
+    over: fn(u8, u8) -> u8,
+    row: &[u8],
+    across: u32,
+    luma: &mut Luma,
+    (x0, y, dx): (u32, u32, u32),
+) {
     // 16-bit samples are big-endian: the first byte is all that luma needs.
     let wide = usize::from(header.depth == 16) + 1;
     match header.color {
         2 => luma.add_row(y, x0, dx, row.chunks_exact(3 * wide).map(|p| luma_of(p[0], p[wide], p[2 * wide]))),
-        4 => luma.add_row(y, x0, dx, row.chunks_exact(2 * wide).map(|p| over_white(p[0], p[wide]))),
-        6 => luma.add_row(y, x0, dx, row.chunks_exact(4 * wide).map(|p| over_white(luma_of(p[0], p[wide], p[2 * wide]), p[3 * wide]))),
+        4 => luma.add_row(y, x0, dx, row.chunks_exact(2 * wide).map(|p| over(p[0], p[wide]))),
+        6 => luma.add_row(y, x0, dx, row.chunks_exact(4 * wide).map(|p| over(luma_of(p[0], p[wide], p[2 * wide]), p[3 * wide]))),
         color => {
             let depth = u32::from(header.depth);
             if depth >= 8 && color == 0 {

@@ -397,12 +397,12 @@ fn metadata_position_and_animation_are_read() {
 }
 
 #[test]
-fn stray_zeros_between_segments_are_tolerated_and_other_bytes_are_not() {
+fn stray_bytes_behind_the_start_of_a_jpeg_are_a_warning_and_fill_bytes_are_nothing() {
     let whole = jpeg(320, 240);
     let with = |stray: &[u8]| codes(&[&whole[..2], stray, &whole[2..]].concat()).join(",");
     assert_eq!(with(&[0, 0]), "image-stray-bytes");
     assert_eq!(with(&[0xFF, 0xFF]), "");
-    assert_eq!(with(&[1, 2]), "image-element-invalid");
+    assert_eq!(with(&[1, 2]), "image-stray-bytes");
 }
 
 #[test]
@@ -491,4 +491,38 @@ proptest! {
         bytes.extend(&data);
         let _ = described(&bytes);
     }
+}
+
+#[test]
+fn stray_bytes_between_segments_of_a_jpeg_are_a_warning() {
+    let sound = jpeg(320, 240);
+    // After SOI and APP0, whose length stands in its second and third byte.
+    let after = 4 + usize::from(u16::from_be_bytes([sound[4], sound[5]]));
+    for stray in [&b"\x12\x34\x56\x78\x9a"[..], b"\xff\x00", &[0; 200], b"\xff\xed\x00\x06Phot8BIM\x04\x04"] {
+        let bytes = [&sound[..after], stray, &sound[after..]].concat();
+        let facts = described(&bytes);
+        assert_eq!(facts.signals.iter().map(|s| s.code.to_string()).collect::<Vec<_>>(), ["image-stray-bytes"], "{stray:?}");
+        assert!(detail(&facts).decoded);
+    }
+    let second = [&sound[..after], &[0xFF, 0xD8], &sound[after..]].concat();
+    assert_eq!(codes(&second), ["image-element-misplaced"]);
+}
+
+#[test]
+fn white_on_transparent_shows_on_dark_only() {
+    let picture: Vec<u8> = (0..320u32 * 240).flat_map(|i| [255, if i / 320 % 20 < 4 { 255 } else { 0 }]).collect();
+    let facts = described(&png_of(&picture, 320, 240, ExtendedColorType::La8));
+    assert_eq!(facts.signals.iter().map(|s| s.code.to_string()).collect::<Vec<_>>(), ["image-only-on-dark"]);
+    assert!(detail(&facts).luma_deviation_on_black.unwrap() > 10.0);
+}
+
+#[test]
+fn a_colour_profile_that_inflates_without_end_is_a_bomb() {
+    let profile = |megabytes: usize| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, &vec![0; megabytes << 20]).unwrap();
+        chunk(b"iCCP", &[&b"profil\0\0"[..], &encoder.finish().unwrap()].concat())
+    };
+    assert_eq!(codes(&with_chunk(&png(320, 240), &profile(40))), ["image-text-bomb"]);
+    assert!(codes(&with_chunk(&png(320, 240), &profile(3))).is_empty());
 }

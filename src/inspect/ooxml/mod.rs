@@ -37,7 +37,6 @@ const ESSENTIAL: &[&str] = &[
     "slideLayout",
     "notesSlide",
     "notesMaster",
-    "theme",
     "header",
     "footer",
     "footnotes",
@@ -251,7 +250,7 @@ impl<'a> Inspection<'a, '_> {
         let source = self.package.written_name(&relationship.source);
         let target = shown(&relationship.target);
         let far = reach(&relationship.target) == Reach::Remote;
-        let signal = match relationship.kind.as_str() {
+        let signal = match relationship.apparent_kind() {
             "hyperlink" => return,
             "attachedTemplate" if far => Signal::new("office-remote-template"),
             "attachedTemplate" => Signal::new("office-local-template"),

@@ -20,7 +20,8 @@ pub struct Relationship {
     pub source: String,
     /// Id, unique in its source.
     pub id: String,
-    /// Last segment of the type: transitional, strict and Microsoft types then agree.
+    /// Last segment of a type that the office suites define, so that transitional, strict and Microsoft types agree; the whole
+    /// type where it is of another vocabulary, which the suites carry along and do not follow.
     pub kind: String,
     /// Target, as written.
     pub target: String,
@@ -29,6 +30,12 @@ pub struct Relationship {
 }
 
 impl Relationship {
+    /// Last segment of the type, whatever its vocabulary: what a target outside the package is judged by, since programs differ
+    /// in what they take for their own.
+    pub fn apparent_kind(&self) -> &str {
+        self.kind.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    }
+
     /// The part that an internal relationship leads to, normalised; `None` for a mere fragment.
     pub fn part(&self) -> Option<String> {
         let target = self.target.split(['#', '?']).next().unwrap_or_default().trim();
@@ -141,6 +148,29 @@ impl ContentTypes {
     }
 }
 
+/// Vocabularies of relationship types: OPC (ISO/IEC 29500-2 annex E), transitional and strict Office Open XML
+/// (ISO/IEC 29500-1 and -4), and Microsoft's extensions ([MS-OFFMACRO2], [MS-XLSX], [MS-DOCX]).
+const VOCABULARIES: [&str; 4] = [
+    "http://schemas.openxmlformats.org/package/2006/relationships/",
+    "http://schemas.openxmlformats.org/officeDocument/2006/relationships/",
+    "http://purl.oclc.org/ooxml/officeDocument/relationships/",
+    "http://schemas.microsoft.com/office/",
+];
+
+/// Types that only OPC defines, below `metadata/`. LibreOffice and Office for Mac 2011 write them once more in other vocabularies.
+const OPC_METADATA: &str = "metadata/";
+
+fn kind_of(written: &str) -> String {
+    let written = written.trim();
+    let known = VOCABULARIES.iter().enumerate().find_map(|(n, vocabulary)| Some((n, written.strip_prefix(vocabulary)?)));
+    match known {
+        Some((opc, kind)) if opc == 0 || !kind.starts_with(OPC_METADATA) => {
+            kind.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+        }
+        _ => written.to_owned(),
+    }
+}
+
 /// Reads a relationships part.
 ///
 /// # Errors
@@ -156,7 +186,7 @@ pub fn parse_relationships(bytes: &[u8], source: &str, budget: &Budget) -> Resul
         found.push(Relationship {
             source: source.to_owned(),
             id: element.attr("Id").unwrap_or_default(),
-            kind: kind.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned(),
+            kind: kind_of(&kind),
             target: element.attr("Target").unwrap_or_default(),
             external: element.attr("TargetMode").is_some_and(|mode| mode.trim().eq_ignore_ascii_case("external")),
         });

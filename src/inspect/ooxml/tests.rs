@@ -376,3 +376,45 @@ proptest! {
         describe(&draft.build());
     }
 }
+
+#[test]
+fn a_type_of_another_vocabulary_is_carried_along() {
+    let core = "http://schemas.openxmlformats.org/package/2006/relationships/metadata/core-properties";
+    let types = |types: &[&str]| {
+        let mut draft = Draft::word(HELLO);
+        draft.part("docProps/core.xml", "application/vnd.openxmlformats-package.core-properties+xml", "<c/>");
+        for (n, kind) in types.iter().enumerate() {
+            let relationship = format!("<Relationship Id='rId{}' Type='{kind}' Target='docProps/core.xml'/>", n + 10);
+            draft.rels.get_mut("_rels/.rels").unwrap().push(relationship);
+        }
+        codes(&draft.facts()).iter().map(|c| c.to_string()).collect::<Vec<_>>()
+    };
+    for foreign in [
+        "http://schemas.openxmlformats.org/officedocument/2006/relationships/metadata/core-properties",
+        "http://schemas.openxmlformats.org/officeDocument/2006/relationships/metadata/core-properties",
+        "http://exemple.fr/core-properties",
+    ] {
+        assert!(types(&[core, foreign]).is_empty(), "{foreign}");
+    }
+    assert_eq!(types(&[core, core]), ["office-package-invalid"]);
+}
+
+#[test]
+fn a_type_of_another_vocabulary_does_not_hide_what_lies_outside() {
+    let mut draft = Draft::word(HELLO);
+    let relationship =
+        "<Relationship Id='rId10' Type='http://exemple.fr/attachedTemplate' Target='https://exemple.fr/a.dotm' TargetMode='External'/>";
+    draft.rels.get_mut("_rels/.rels").unwrap().push(relationship.to_owned());
+    assert_eq!(codes(&draft.facts()), ["office-remote-template"]);
+}
+
+#[test]
+fn a_missing_theme_is_a_warning_and_a_missing_header_an_error() {
+    let missing = |kind: &str, target: &str| {
+        let mut draft = Draft::word(HELLO);
+        draft.relate("word/document.xml", "rId5", kind, target, false);
+        codes(&draft.facts()).iter().map(|c| c.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(missing("theme", "theme/theme1.xml"), ["office-part-unresolved"]);
+    assert_eq!(missing("header", "header1.xml"), ["office-part-missing"]);
+}

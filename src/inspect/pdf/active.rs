@@ -44,6 +44,8 @@ pub struct Found {
     pub widgets: u64,
     /// Streams other than pictures, for a check of their data.
     pub streams: Vec<u32>,
+    /// Pictures.
+    pub pictures: Vec<u32>,
 }
 
 /// Walks everything. Signals go to `facts`.
@@ -56,6 +58,7 @@ pub fn walk(file: &mut File, root: &Dict, pages: &Pages, facts: &mut Facts, budg
         pages: pages.listed.iter().filter_map(|page| page.num).collect(),
         queue: Vec::new(),
         later: Vec::new(),
+        usage_rights: Vec::new(),
         found: Found::default(),
     };
     walk.document(file, root, facts, budget)?;
@@ -87,6 +90,8 @@ struct Walk {
     queue: Vec<u32>,
     /// What leads away from an annotation: looked at without its page.
     later: Vec<Object>,
+    /// Signature dictionaries that the catalogue names as usage rights (§12.8.6).
+    usage_rights: Vec<Rc<Object>>,
     found: Found,
 }
 
@@ -99,6 +104,12 @@ impl Walk {
         let form = file.entry(root, "AcroForm", budget)?;
         if form.dict_or_empty().has("XFA") {
             facts.push(Signal::new("pdf-xfa"));
+        }
+        let permissions = file.entry(root, "Perms", budget)?;
+        for usage in ["UR", "UR3"] {
+            if permissions.dict_or_empty().has(usage) {
+                self.usage_rights.push(file.entry(permissions.dict_or_empty(), usage, budget)?);
+            }
         }
         let open = file.entry(root, "OpenAction", budget)?;
         automatic(file, &open, &Place::default(), facts, budget)
@@ -170,9 +181,8 @@ impl Walk {
             let target = file_name(file, &external, budget)?;
             facts.push(Signal::new("pdf-external-stream").at(place.clone()).arg("target", target));
         }
-        if !dict.is("Subtype", "Image") {
-            self.found.streams.push(stream.num);
-        }
+        let kind = if dict.is("Subtype", "Image") { &mut self.found.pictures } else { &mut self.found.streams };
+        kind.push(stream.num);
         Ok(())
     }
 
@@ -186,7 +196,7 @@ impl Walk {
         if dict.has("EF") {
             self.embedded(file, dict, place, budget)?;
         }
-        if dict.has("ByteRange") && dict.has("Contents") {
+        if dict.has("ByteRange") && dict.has("Contents") && !self.grants_usage(file, dict, budget)? {
             self.signature(file, dict, budget)?;
         }
         if dict.has("AA") {
@@ -230,7 +240,20 @@ impl Walk {
                     target = file.entry(windows.dict_or_empty(), "F", budget)?;
                 }
                 let target = file_name(file, &target, budget)?;
-                facts.push(Signal::new("pdf-launch").at(place.clone()).arg("target", target));
+                let windows = file.entry(dict, "Win", budget)?;
+                let mut parameters = windows.dict_or_empty().has("P");
+                for system in ["Mac", "Unix"] {
+                    parameters |= dict.has(system);
+                }
+                let elsewhere = file.entry(windows.dict_or_empty(), "F", budget)?;
+                let elsewhere = file_name(file, &elsewhere, budget)?;
+                // Without parameters, the target is opened as a double click would open it (§12.6.4.6).
+                let document = !parameters && is_document(&target) && (elsewhere.is_empty() || is_document(&elsewhere));
+                facts.push(if document {
+                    Signal::new("pdf-action-remote").at(place.clone()).arg("action", "Launch").arg("target", target)
+                } else {
+                    Signal::new("pdf-launch").at(place.clone()).arg("target", target)
+                });
             }
             b"GoToR" | b"GoToE" | b"SubmitForm" | b"ImportData" => {
                 let target = file.entry(dict, "F", budget)?;
@@ -238,13 +261,14 @@ impl Walk {
                 let kind = String::from_utf8_lossy(kind).into_owned();
                 facts.push(Signal::new("pdf-action-remote").at(place.clone()).arg("action", kind).arg("target", target));
             }
-            // A link is ordinary, unless its « address » is a script (ISO 32000-1 §12.6.4.7 allows any URI).
+            // A link is ordinary (ISO 32000-1 §12.6.4.7 allows any URI). Browsers print the script links of web pages into the PDF,
+            // where no reader runs them; most of them did nothing in the page either.
             b"URI" => {
                 let target = file.entry(dict, "URI", budget)?;
                 let target = text_string(target.string().unwrap_or_default());
-                if is_script(&target) {
+                if script_of(&target).is_some_and(|script| !does_nothing(&script)) {
                     let preview: String = crate::inspect::fold_whitespace(&target).chars().take(SCRIPT_PREVIEW).collect();
-                    facts.push(Signal::new("pdf-javascript").at(place.clone()).arg("script", preview));
+                    facts.push(Signal::new("pdf-link-script").at(place.clone()).arg("script", preview));
                 }
             }
             b"Rendition" | b"Movie" | b"Sound" | b"RichMediaExecute" | b"GoTo3DView" if !dict.is("Type", "StructElem") => {
@@ -291,6 +315,20 @@ impl Walk {
         Ok(())
     }
 
+    /// Whether a signature dictionary is the licence mark of a form that Adobe Reader may fill in (§12.8.2.3), which signs for
+    /// nobody: its transform method, or the permissions of the catalogue that hold it, say so.
+    fn grants_usage(&self, file: &mut File, dict: &Dict, budget: &mut Budget) -> Result<bool, Exceeded> {
+        let references = file.entry(dict, "Reference", budget)?;
+        for reference in references.items() {
+            let reference = file.resolve(reference, budget)?;
+            let method = file.entry(reference.dict_or_empty(), "TransformMethod", budget)?;
+            if ["UR", "UR3"].iter().any(|usage| method.is_name(usage)) {
+                return Ok(true);
+            }
+        }
+        Ok(self.usage_rights.iter().any(|rights| rights.dict() == Some(dict)))
+    }
+
     fn signature(&mut self, file: &mut File, dict: &Dict, budget: &mut Budget) -> Result<(), Exceeded> {
         if self.found.signatures.len() >= MAX_SIGNATURES {
             return Ok(());
@@ -312,10 +350,49 @@ impl Walk {
     }
 }
 
-/// Whether an address is a script. Readers skip white space and controls in a scheme (WHATWG URL §4.4).
-fn is_script(address: &str) -> bool {
-    let scheme: String = address.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(11).collect();
-    scheme.eq_ignore_ascii_case("javascript:") || scheme.get(..9).is_some_and(|s| s.eq_ignore_ascii_case("vbscript:"))
+/// The script that an address consists of, percent-encoding undone. Readers skip white space and controls in a scheme (WHATWG
+/// URL §4.4).
+fn script_of(address: &str) -> Option<String> {
+    const LONGEST: usize = 4 * SCRIPT_PREVIEW;
+    let visible: String = address.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(LONGEST).collect();
+    let (scheme, script) = visible.split_once(':')?;
+    if !scheme.eq_ignore_ascii_case("javascript") && !scheme.eq_ignore_ascii_case("vbscript") {
+        return None;
+    }
+    let (mut decoded, mut rest) = (Vec::new(), script.as_bytes());
+    while let Some((byte, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| *byte == b'%').and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+        decoded.push(hex.unwrap_or(*byte));
+        rest = if hex.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    Some(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+/// Scripts by which web pages say « this link leads nowhere »: nothing, a comment, `void(0)`, a constant.
+fn does_nothing(script: &str) -> bool {
+    // A comment ends with its line.
+    if script.trim_start().starts_with("//") && !script.trim().contains(['\n', '\r', '\u{2028}', '\u{2029}']) {
+        return true;
+    }
+    let script: String = script.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
+    let idle = |statement: &str| {
+        let value = statement.strip_prefix("return").unwrap_or(statement);
+        let value = value.strip_prefix("void").unwrap_or(value).trim_matches(['(', ')', '\'', '"']);
+        matches!(value, "" | "0" | "1" | "null" | "undefined" | "false" | "true" | "{}")
+    };
+    script.split(';').all(idle)
+}
+
+/// Extensions that open in a reader, an office suite or a player, and run nothing by themselves.
+const DOCUMENT_EXTENSIONS: [&str; 28] = [
+    "pdf", "docx", "dotx", "xlsx", "xltx", "pptx", "ppsx", "doc", "xls", "ppt", "pps", "odt", "ods", "odp", "odg", "rtf", "txt", "csv",
+    "png", "jpg", "jpeg", "gif", "bmp", "tif", "tiff", "mp4", "mov", "avi",
+];
+
+/// Whether the name of a target is that of a document.
+fn is_document(target: &str) -> bool {
+    let name = target.rsplit(['/', '\\', ':']).next().unwrap_or_default().trim_end_matches([' ', '.', '\0']);
+    name.rsplit_once('.').is_some_and(|(_, extension)| DOCUMENT_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
 }
 
 /// Links are ordinary; a link that the reader follows by itself is not.

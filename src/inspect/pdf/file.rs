@@ -174,6 +174,17 @@ impl<'a> File<'a> {
         self.data.len()
     }
 
+    /// Numbers of the objects that stand at or behind byte `end`: those of revisions that were added there.
+    pub fn changed_from(&self, end: usize) -> Vec<u32> {
+        let late = |num: &u32| matches!(self.entries.get(num), Some(Entry::At(at)) if *at >= end);
+        let numbers = self.entries.iter().filter(|(num, entry)| match entry {
+            Entry::At(_) => late(num),
+            Entry::Packed { stream, .. } => late(stream),
+            Entry::Free => false,
+        });
+        numbers.map(|(num, _)| *num).collect()
+    }
+
     // ---- cross-reference sections -------------------------------------------------------------------
 
     /// Follows the chain of sections from `startxref`. The inner error says which piece is broken.

@@ -132,12 +132,17 @@ impl Font {
             }
         }
         let differences = file.entry(encoding.dict_or_empty(), "Differences", budget)?;
-        let mut code = 0u32;
+        let mut names = Vec::new();
         for item in differences.items().iter().take(2_000) {
-            match &*file.resolve(item, budget)? {
+            names.push(file.resolve(item, budget)?);
+        }
+        let coded = type3.then(|| CodedNames::of(names.iter().filter_map(|n| n.name())));
+        let mut code = 0u32;
+        for item in &names {
+            match &**item {
                 Object::Name(name) => {
                     if code < 256 {
-                        match glyph_text(name) {
+                        match glyph_text(name).or_else(|| coded.as_ref()?.text(name)) {
                             Some(text) => self.mapped.insert(code, text),
                             None => self.mapped.remove(&code),
                         };
@@ -320,6 +325,40 @@ fn base_encoding(name: &[u8]) -> Vec<(u8, String)> {
     let Ok(encoding) = font.get_font_encoding(&document) else { return Vec::new() };
     let character = |code: u8| encoding.bytes_to_string(&[code]).ok().filter(|s| !s.is_empty());
     (0..=255).filter_map(|code| Some((code, character(code)?))).collect()
+}
+
+/// Glyph names that are a letter and a character code: `a65`, `c101`, `g41`, `x4A`. Bitmap fonts that TeX makes have them, in a Type 3
+/// font without other names; readers take the number for the character.
+struct CodedNames {
+    radix: u32,
+}
+
+impl CodedNames {
+    fn digits(name: &[u8]) -> Option<&str> {
+        let (letter, digits) = name.split_first()?;
+        let known = letter.is_ascii_alphabetic() && (1..=3).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
+        std::str::from_utf8(digits).ok().filter(|_| known)
+    }
+
+    /// The codes of a font are hexadecimal where one of them has a letter for a digit.
+    fn of<'n>(names: impl Iterator<Item = &'n [u8]>) -> Self {
+        let hexadecimal = names.filter_map(Self::digits).any(|digits| digits.len() == 2 && digits.bytes().any(|b| b.is_ascii_alphabetic()));
+        Self { radix: if hexadecimal { 16 } else { 10 } }
+    }
+
+    fn text(&self, name: &[u8]) -> Option<String> {
+        let code = u8::try_from(u32::from_str_radix(Self::digits(name)?, self.radix).ok()?).ok()?;
+        // Ligatures have codes below the space, in TeX's old text encoding (OT1) and in its European one (T1).
+        let ligature = match code {
+            11 | 27 => "ff",
+            12 | 28 => "fi",
+            13 | 29 => "fl",
+            14 | 30 => "ffi",
+            15 | 31 => "ffl",
+            _ => return Some(char::from(code)).filter(|c| !c.is_control()).map(String::from),
+        };
+        Some(ligature.to_owned())
+    }
 }
 
 /// The characters of a glyph name: `eacute`, `uni00E9`, `u1F600`, `f_i`, `a.alt` (Adobe Glyph List

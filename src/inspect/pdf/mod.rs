@@ -21,6 +21,8 @@ mod lexer;
 mod metadata;
 mod object;
 mod pages;
+mod pictures;
+mod revision;
 #[cfg(test)]
 mod tests;
 
@@ -45,9 +47,11 @@ const MAX_CHECKED: u64 = 48 * 1024 * 1024;
 /// Describes a PDF.
 pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
     let mut pdf = PdfFacts::default();
+    let before = ctx.budget.inflated();
     if let Err(exceeded) = describe(bytes, ctx, facts, &mut pdf) {
         exceeded.record(facts, &ctx.budget);
     }
+    judge_ratio(bytes, ctx.budget.inflated().saturating_sub(before), facts);
     facts.detail = Some(Detail::Pdf(pdf));
 }
 
@@ -144,15 +148,24 @@ fn read(file: &mut File, bytes: &[u8], ctx: &mut Context, facts: &mut Facts, pdf
     if found.widgets > 0 {
         facts.push(Signal::new("pdf-form").arg("fields", found.widgets));
     }
-    signatures(file, root, bytes, &found, facts, pdf);
+    signatures(file, bytes, &found, ctx, facts, pdf)?;
+    let budget = &mut ctx.budget;
     pdf.outline = pages::outline(file, root, &pages, budget)?;
     facts.metadata = metadata::read(file, root, budget)?;
     embedded(file, &found.embedded, ctx, facts)?;
     read_pages(file, &pages, ctx, facts, pdf)?;
+    pictures::check(file, &found.pictures, ctx, facts)?;
     check_streams(file, &found.streams, ctx)
 }
 
-fn signatures(file: &File, root: &Dict, bytes: &[u8], found: &active::Found, facts: &mut Facts, pdf: &mut PdfFacts) {
+fn signatures(
+    file: &mut File,
+    bytes: &[u8],
+    found: &active::Found,
+    ctx: &mut Context,
+    facts: &mut Facts,
+    pdf: &mut PdfFacts,
+) -> Result<(), Exceeded> {
     for (signature, end) in &found.signatures {
         let tail = end.and_then(|end| bytes.get(usize::try_from(end).ok()?..));
         let covers = tail.is_some_and(|tail| tail.iter().all(u8::is_ascii_whitespace));
@@ -165,12 +178,14 @@ fn signatures(file: &File, root: &Dict, bytes: &[u8], found: &active::Found, fac
     }
     // An earlier signature never covers a later one; long-term validation data (§12.8.4.3) is added after
     // the last one by design.
-    let validation_data = root.has("DSS");
-    if !pdf.signatures.is_empty() && !validation_data && pdf.signatures.iter().all(|s| !s.covers_whole_file) {
+    if !pdf.signatures.is_empty() && pdf.signatures.iter().all(|s| !s.covers_whole_file) {
         let end = found.signatures.iter().filter_map(|(_, end)| *end).max().unwrap_or(0);
-        let after = (file.len() as u64).saturating_sub(end);
-        facts.push(Signal::new("pdf-signature-not-covering").arg("after_bytes", after));
+        if !revision::adds_validation_data_only(file, bytes, end, &mut ctx.budget)? {
+            let after = (file.len() as u64).saturating_sub(end);
+            facts.push(Signal::new("pdf-signature-not-covering").arg("after_bytes", after));
+        }
     }
+    Ok(())
 }
 
 /// Names embedded files, and says of each what its own content says.
@@ -199,6 +214,10 @@ fn embedded(file: &mut File, files: &[active::Embedded], ctx: &mut Context, fact
         facts.push(signal.at(place).arg("name", name).arg("format", kind).arg("size_bytes", size));
         // What an attachment does when it is opened is the document's business too; how good it is, is not.
         for signal in inner.map(|f| f.signals).unwrap_or_default() {
+            // Data beside a document is ordinary: an attachment need not be a proof by itself.
+            if matches!(signal.code.as_str(), "file-unknown-format" | "file-empty" | "file-office-lock") {
+                continue;
+            }
             if crate::model::messages::get(&signal.code).is_none_or(|m| m.category != crate::model::Category::Quality) {
                 let place = signal.place.clone().inside(name);
                 facts.push(signal.at(place));
@@ -309,6 +328,16 @@ fn shown(pages: &[u32]) -> String {
         shown.push("…".to_owned());
     }
     shown.join(", ")
+}
+
+/// What no honest PDF reaches: this many bytes out of one file at this ratio. Deflate alone stops at 1,032:1.
+const BOMB_RATIOS: [(u64, u64); 2] = [(200 * 1024 * 1024, 200), (64 * 1024 * 1024, 800)];
+
+fn judge_ratio(bytes: &[u8], inflated: u64, facts: &mut Facts) {
+    let ratio = inflated / (bytes.len() as u64).max(1);
+    if BOMB_RATIOS.iter().any(|(size, times)| inflated >= *size && ratio >= *times) {
+        facts.push(Signal::new("pdf-bomb-ratio").arg("size_bytes", bytes.len()).arg("inflated_bytes", inflated).arg("ratio", ratio));
+    }
 }
 
 /// Decodes streams that nothing else asked for, to find damaged ones; pictures are left to the viewer.

@@ -366,10 +366,87 @@ fn launch_and_remote_actions_are_told_with_their_page_and_links_are_not() {
     assert_eq!(codes(&file("/S /GoToR /F (autre.pdf) /D [0 /Fit]").finish()), ["pdf-action-remote"]);
     assert_eq!(codes(&file("/S /SubmitForm /F << /FS /URL /F (https://exemple.fr) >>").finish()), ["pdf-action-remote"]);
     assert!(codes(&file("/S /URI /URI (https://esante.gouv.fr)").finish()).is_empty());
-    assert_eq!(codes(&file("/S /URI /URI (Java\\nScript:app.alert\\(1\\))").finish()), ["pdf-javascript"]);
     assert!(codes(&file("/S /URI /URI (https://exemple.fr/javascript:)").finish()).is_empty());
     let open = Builder::document("/OpenAction << /S /URI /URI (https://exemple.fr) >>", "", "x");
     assert_eq!(codes(&open.finish()), ["pdf-action-remote"]);
+}
+
+#[test]
+fn a_link_whose_address_is_a_script_is_a_warning_where_the_script_does_something() {
+    let link = |address: &str| {
+        Builder::document("", &format!("/Annots [<< /Subtype /Link /Rect [0 0 1 1] /A << /S /URI /URI ({address}) >> >>]"), "x")
+    };
+    for idle in [
+        "javascript:void\\(0\\)",
+        "javascript:;",
+        "JavaScript:",
+        "javascript:void\\(0\\);",
+        "javascript://",
+        "javascript:return false",
+        "javascript:void%280%29",
+    ] {
+        assert!(codes(&link(idle).finish()).is_empty(), "{idle}");
+    }
+    for active in [
+        "javascript:window.print\\(\\);",
+        "Java\\nScript:app.alert\\(1\\)",
+        "vbscript:x",
+        "javascript:void\\(0\\);alert\\(1\\)",
+        "javascript://%0aalert\\(1\\)",
+    ] {
+        assert_eq!(codes(&link(active).finish()), ["pdf-link-script"], "{active}");
+    }
+}
+
+#[test]
+fn launching_a_document_beside_is_no_program() {
+    let launch = |entries: &str| {
+        Builder::document("", &format!("/Annots [<< /Subtype /Link /Rect [0 0 1 1] /A << /S /Launch {entries} >> >>]"), "x")
+    };
+    for document in
+        ["/F (annexe.pdf)", "/F << /Type /Filespec /F (../Annexe 2.XLSX) /UF (../Annexe 2.XLSX) >>", "/F (a.docx) /Win << /F (a.docx) >>"]
+    {
+        assert_eq!(codes(&launch(document).finish()), ["pdf-action-remote"], "{document}");
+    }
+    for program in [
+        "/F (annexe.exe)",
+        "/F (annexe.pdf.lnk)",
+        "/F (annexe)",
+        "/F (a.xlsm)",
+        "/F (page.html)",
+        "/F (a.pdf) /Win << /F (cmd.exe) >>",
+        "/F (a.pdf) /Win << /F (a.pdf) /P (/c calc) >>",
+        "/F (a.pdf) /Unix << >>",
+    ] {
+        assert_eq!(codes(&launch(program).finish()), ["pdf-launch"], "{program}");
+    }
+}
+
+#[test]
+fn usage_rights_of_a_form_are_no_signature() {
+    let rights = "<< /Type /Sig /Filter /Adobe.PPKLite /SubFilter /adbe.pkcs7.detached /ByteRange [0 10 20 10] /Contents <00>";
+    let by_method = format!("{rights} /Reference [<< /TransformMethod /UR3 >>] >>");
+    for perms in ["/Perms << /UR3 8 0 R >>", "/AcroForm << /Fields [] >> /Perms << /UR 8 0 R >>"] {
+        for object in [by_method.clone(), format!("{rights} >>")] {
+            let facts = facts_of(&Builder::document(perms, "", "x").object(8, object).finish());
+            assert!(facts.signals.is_empty() && facts.pdf().unwrap().signatures.is_empty(), "{:?}", facts.signals);
+        }
+    }
+    let direct = Builder::document(&format!("/Perms << /UR3 {rights} >> >>"), "", "x");
+    assert!(codes(&direct.finish()).is_empty());
+    // The certifying signature stands in the same dictionary and is one.
+    let certified = Builder::document("/Perms << /DocMDP 8 0 R >>", "", "x").object(8, format!("{rights} >>"));
+    assert_eq!(codes(&certified.finish()), ["pdf-signature", "pdf-signature-not-covering"]);
+}
+
+#[test]
+fn an_attachment_of_no_known_format_is_only_named() {
+    for data in [&b""[..], &[0x13, 0x37, 0x00, 0xfe, 0x92, 0x01, 0x88][..]] {
+        let file = Builder::document("/Names << /EmbeddedFiles << /Names [(a) 8 0 R] >> >>", "", "x")
+            .object(8, "<< /Type /Filespec /F (mesures.dat) /EF << /F 9 0 R >> >>")
+            .stream(9, "/Type /EmbeddedFile", data);
+        assert_eq!(codes(&file.finish()), ["pdf-embedded-files"]);
+    }
 }
 
 #[test]
@@ -424,7 +501,113 @@ fn what_is_added_after_a_signature_is_said_unless_it_is_validation_data() {
     assert_eq!(whole.pdf().unwrap().signatures[0].sub_filter, "ETSI.CAdES.detached");
     assert_eq!(codes(&build("", size)), ["pdf-signature"]);
     assert_eq!(codes(&build("", size - 100)), ["pdf-signature", "pdf-signature-not-covering"]);
-    assert_eq!(codes(&build("/DSS << >>", size - 100)), ["pdf-signature"]);
+}
+
+/// A signed document, and behind it a revision of `objects` and, where `root` is given, a new catalogue with it.
+fn signed_then(objects: &[(u32, &str)]) -> Vec<u8> {
+    let value =
+        |end: usize| format!("<< /Type /Sig /SubFilter /ETSI.CAdES.detached /Contents <00> /ByteRange [0 10 20 {:06}] >>", end - 20);
+    let build = |end: usize| Builder::document("/AcroForm << /Fields [8 0 R] >>", "", "montant 100").object(8, value(end)).finish();
+    let mut bytes = build(build(20).len());
+    let previous = memmem::rfind(&bytes, b"xref\n0").unwrap();
+    let mut table = String::from("xref\n");
+    for (num, body) in objects {
+        table.push_str(&format!("{num} 1\n{:010} 00000 n \n", bytes.len()));
+        bytes.extend_from_slice(format!("{num} 0 obj\n{body}\nendobj\n").as_bytes());
+    }
+    let start = bytes.len();
+    let size = objects.iter().map(|(num, _)| num + 1).max().unwrap_or(0).max(9);
+    table.push_str(&format!("trailer\n<< /Size {size} /Root 1 0 R /Prev {previous} >>\nstartxref\n{start}\n%%EOF\n"));
+    bytes.extend_from_slice(table.as_bytes());
+    bytes
+}
+
+#[test]
+fn long_term_validation_data_behind_a_signature_is_no_change_and_a_replaced_page_is_one() {
+    let catalogue = "<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [8 0 R 13 0 R] >> /DSS 10 0 R >>";
+    let store = (10, "<< /Certs [11 0 R] /VRI << /A1 << /Cert [11 0 R] >> >> >>");
+    let certificate = (11, "<< /Length 3 >>\nstream\nabc\nendstream");
+    let page = "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R
+                        /Resources << /Font << /F1 5 0 R >> >> /Annots [13 0 R] >>";
+    let field = (13, "<< /Type /Annot /Subtype /Widget /FT /Sig /Rect [0 0 0 0] /V 14 0 R >>");
+    let stamp = (14, "<< /Type /DocTimeStamp /SubFilter /ETSI.RFC3161 >>");
+    let sound = [(1, catalogue), (3, page), store, certificate, field, stamp];
+    assert_eq!(codes(&signed_then(&sound)), ["pdf-signature"]);
+    let content = (4, "<< /Length 44 >>\nstream\nBT /F1 12 Tf 72 700 Td (montant 100000) Tj ET\nendstream");
+    let other_pages = "<< /Type /Catalog /Pages 15 0 R /AcroForm << /Fields [8 0 R] >> /DSS 10 0 R >>";
+    let visible = (13, "<< /Type /Annot /Subtype /Widget /FT /Sig /Rect [0 0 500 800] /V 14 0 R >>");
+    let note = (13, "<< /Type /Annot /Subtype /FreeText /Rect [0 0 500 800] /Contents (montant 5) >>");
+    let smuggled = (10, "<< /Certs [11 0 R] /X 3 0 R >>");
+    for changed in [
+        vec![(1, catalogue), store, certificate, content],
+        vec![content],
+        vec![(1, other_pages), store, certificate],
+        vec![(1, catalogue), (3, page), store, certificate, visible, stamp],
+        vec![(1, catalogue), (3, page), store, certificate, note],
+        vec![(1, catalogue), smuggled, certificate, content],
+    ] {
+        let told = codes(&signed_then(&changed));
+        assert!(told.contains(&"pdf-signature-not-covering".to_owned()), "{changed:?}: {told:?}");
+    }
+}
+
+// ---- pictures ---------------------------------------------------------------------------------------
+
+fn with_picture(entries: &str, data: &[u8]) -> Vec<u8> {
+    let resources = "/Resources << /Font << /F1 5 0 R >> /XObject << /I 8 0 R >> >>";
+    Builder::document("", resources, "x")
+        .stream(4, "", b"/I Do BT /F1 9 Tf (texte) Tj ET")
+        .stream(8, &format!("/Subtype /Image {entries}"), data)
+        .finish()
+}
+
+#[test]
+fn a_picture_whose_data_ends_early_is_content_lost() {
+    let flate = "/Width 300 /Height 200 /ColorSpace /DeviceRGB /BitsPerComponent 8 /Filter /FlateDecode";
+    assert!(codes(&with_picture(flate, &zlib(&[7; 300 * 200 * 3]))).is_empty());
+    // Less than a row short: nothing that anybody sees.
+    assert!(codes(&with_picture(flate, &zlib(&[7; 300 * 200 * 3 - 20]))).is_empty());
+    assert_eq!(codes(&with_picture(flate, &zlib(&[7; 300 * 70 * 3]))), ["pdf-content-lost"]);
+    assert_eq!(
+        codes(&with_picture(&flate.replace("/DeviceRGB", "[/Indexed /DeviceRGB 1 <000000FFFFFF>]"), &zlib(&[7; 900]))),
+        ["pdf-content-lost"]
+    );
+    let mut jpeg = Vec::new();
+    let pixels: Vec<u8> = (0..320 * 240u32).flat_map(|i| [(i % 320) as u8, (i / 320) as u8, (i * 7 % 251) as u8]).collect();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 80);
+    image::ImageEncoder::write_image(encoder, &pixels, 320, 240, image::ExtendedColorType::Rgb8).unwrap();
+    let dct = "/Width 320 /Height 240 /ColorSpace /DeviceRGB /BitsPerComponent 8 /Filter /DCTDecode";
+    assert!(codes(&with_picture(dct, &jpeg)).is_empty());
+    assert_eq!(codes(&with_picture(dct, &jpeg[..jpeg.len() / 3])), ["pdf-content-lost"]);
+}
+
+#[test]
+fn a_picture_that_no_reader_can_hold_is_refused() {
+    let huge = "/Width 60000 /Height 60000 /ColorSpace /DeviceRGB /BitsPerComponent 8 /Filter /FlateDecode";
+    assert_eq!(codes(&with_picture(huge, &zlib(&[0; 900]))), ["pdf-image-too-many-pixels"]);
+}
+
+#[test]
+fn a_stream_that_inflates_out_of_proportion_is_a_bomb() {
+    let content = zlib(&zlib(&vec![b' '; 80 << 20]));
+    let file = Builder::document("", "", "x").stream(4, "/Filter [/FlateDecode /FlateDecode]", &content).finish();
+    assert!(codes(&file).contains(&"pdf-bomb-ratio".to_owned()), "{:?}", codes(&file));
+}
+
+#[test]
+fn bitmap_fonts_of_tex_name_character_codes() {
+    let shown = |names: &str, text: &str| {
+        let font = format!(
+            "<< /Type /Font /Subtype /Type3 /FontMatrix [0.01 0 0 0.01 0 0] /FontBBox [0 0 1 1] /CharProcs << >> /Encoding << /Type /Encoding /Differences [0 {names}] >> /FirstChar 0 /LastChar 9 /Widths [50 50 50 50 50 50 50 50 50 50] >>"
+        );
+        let content = format!("BT /F1 12 Tf 72 700 Td <{text}> Tj ET");
+        let file = Builder::document("", "", "x").stream(4, "", content.as_bytes()).object(5, font).finish();
+        self::text(&facts_of(&file))
+    };
+    assert_eq!(shown("/a80 /a114 /a101 /a117 /a118", "0001020304"), "Preuv");
+    assert_eq!(shown("/c12 /c110", "0001"), "fin");
+    assert_eq!(shown("/g50 /g4F /g4B", "000102"), "POK");
+    assert_eq!(shown("/P /r /e", "000102"), "Pre");
 }
 
 // ---- pages ------------------------------------------------------------------------------------------

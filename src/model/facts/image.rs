@@ -16,6 +16,9 @@ pub struct ImageFacts {
     /// Standard deviation of luma over the picture, 0–127.5; near 0 = one flat colour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub luma_deviation: Option<f32>,
+    /// The same where the picture has transparent parts and stands on black instead of white.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub luma_deviation_on_black: Option<f32>,
     /// 64-bit difference hash of the picture shrunk to 9 × 8 grey pixels, hex: near-equal pictures differ in few bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub perceptual_hash: Option<String>,
