@@ -1,5 +1,7 @@
 //! One integration binary: every module drives the real thing.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers included")]
+
 mod antivirus;
 mod browser;
 mod bundle;
@@ -8,6 +10,7 @@ mod deposit;
 mod docs;
 mod doctor;
 mod fleet;
+mod frozen;
 mod gazelle;
 mod hostile;
 mod login;
@@ -18,3 +21,5 @@ mod sandbox;
 mod seal;
 mod store;
 mod support;
+mod tidy;
+mod watchdog;
