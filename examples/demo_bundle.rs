@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example demo_bundle -- bundle.zip`
 
+#![expect(clippy::expect_used, reason = "an invented candidature that cannot be written is a mistake in this program")]
+
 #[path = "../tests/it/bundle/synthetic.rs"]
 mod synthetic;
 

@@ -41,15 +41,22 @@ fn folder(requirement: &Requirement) -> String {
     format!("preuves/{}/{}", ids::folder_name(&preuve.exigence), ids::folder_name(&preuve.id))
 }
 
-/// `lgc-demo`: a plain folder for the whole dossier. Returns the planted mistakes.
-fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, &'static str)> {
+/// What is wrong with a planted file, and the codes of the errors and warnings that it must get: no fewer and no others.
+type Planted = (&'static str, &'static [&'static str]);
+
+/// `lgc-demo`: a plain folder for the whole dossier. Returns the planted mistakes by path.
+fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, Planted)> {
+    const TWICE: Planted = ("the same picture answers another proof", &["duplicate-elsewhere"]);
     const ROOT: &str = "dossiers/lgc-demo";
     let mut mistakes = Vec::new();
     files.insert(format!("{ROOT}/candidature.toml"), candidature("IZCYKCWXGY", "dossier", "2026-01-29T10:32:00+01:00", false).into_bytes());
-    mistakes.push((format!("{ROOT}/candidature.toml"), "no NRU for the proxy"));
+    mistakes.push((format!("{ROOT}/candidature.toml"), ("no NRU for the proxy", &["identifier-recommended"])));
     add_documentation(files, ROOT);
     files.insert(format!("{ROOT}/versions-obsoletes/versions.xlsx"), versions(true));
-    mistakes.push((format!("{ROOT}/versions-obsoletes/versions.xlsx"), "31/02/2025 is no date; a version without end date"));
+    mistakes.push((
+        format!("{ROOT}/versions-obsoletes/versions.xlsx"),
+        ("31/02/2025 is no date; a version without end date", &["obsolete-versions-cell-missing", "obsolete-versions-date-impossible"]),
+    ));
     files.insert(format!("{ROOT}/cnda/pre-examen.png"), screen("CNDA", "Statut de la demande : Pré-examen").png());
 
     // The n-th proof of each kind decides what is wrong with it.
@@ -60,44 +67,61 @@ fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, &'static str)
         of_kind[requirement.kind as usize] += 1;
         let id = &requirement.preuve.id;
         let directory = format!("{ROOT}/{}", folder(requirement));
-        let (answers, mistake): (Vec<Answer>, Option<&'static str>) = match (requirement.kind, n) {
+        let (answers, mistake): (Vec<Answer>, Option<Planted>) = match (requirement.kind, n) {
             (Kind::Capture, 3) => {
                 let png = screen(id, &requirement.preuve.title).png();
-                (one("capture.png", png[..png.len() * 2 / 3].to_vec()), Some("cut short: the upload or the copy was interrupted"))
+                (
+                    one("capture.png", png[..png.len() * 2 / 3].to_vec()),
+                    Some(("cut short: the upload or the copy was interrupted", &["image-truncated"])),
+                )
             }
-            (Kind::Capture, 11) => (one("capture.png", Canvas::new(640, 400).png()), Some("all white: the window was not captured")),
+            (Kind::Capture, 11) => {
+                (one("capture.png", Canvas::new(640, 400).png()), Some(("all white: the window was not captured", &["image-blank"])))
+            }
             (Kind::Capture, 20) => {
-                mistakes.push((directory.clone(), "no file: the proof is missing"));
+                mistakes.push((directory.clone(), ("no file: the proof is missing", &["preuve-missing"])));
                 continue;
             }
             (Kind::Capture, 30) => {
                 let (path, bytes) = first_capture.clone().expect("an earlier one");
-                mistakes.push((path, "the same picture answers another proof"));
-                (one("capture.png", bytes), Some("the same picture answers another proof"))
+                mistakes.push((path, TWICE));
+                (one("capture.png", bytes), Some(TWICE))
             }
             (Kind::Attestation, 1) => {
                 let bytes = office::docx(&format!("Attestation {id}"), &attestation(id));
-                (one("attestation.pdf", bytes), Some("a Word document renamed .pdf"))
+                (one("attestation.pdf", bytes), Some(("a Word document renamed .pdf", &["file-extension-mismatch"])))
             }
             (Kind::Message, 1) => {
                 let zip = Zip::default().protected("message.xml", message(id).as_bytes(), "segur2026").finish();
-                (one("message.zip", zip), Some("an archive with a password"))
+                (one("message.zip", zip), Some(("an archive with a password", &["zip-encrypted"])))
             }
-            (Kind::Texte, 1) => (one("trace.txt", Vec::new()), Some("an empty file")),
-            (Kind::Tableau, 1) => (one("extraction.xlsm", office::xlsx("Extraction", &table(id), true)), Some("a workbook with macros")),
+            (Kind::Texte, 1) => (one("trace.txt", Vec::new()), Some(("an empty file", &["file-empty"]))),
+            (Kind::Tableau, 1) => (
+                one("extraction.xlsm", office::xlsx("Extraction", &table(id), true)),
+                Some(("a workbook with macros", &["format-not-accepted", "office-macro-vba"])),
+            ),
             (Kind::Tableau, 5) => {
                 let mut csv = "Date;Patient fictif;Action\r\n05/01/2026;TEST-A;Consultation\r\n".to_owned();
                 csv +=
                     "06/01/2026;TEST-B;\"=HYPERLINK(\"\"http://exemple.invalid/?\"\"&B2;\"\"ouvrir\"\")\"\r\n07/01/2026;TEST-C;Envoi\r\n";
-                (one("extraction.csv", csv.into_bytes()), Some("a cell that a spreadsheet program would run as a formula"))
+                (
+                    one("extraction.csv", csv.into_bytes()),
+                    Some(("a cell that a spreadsheet program would run as a formula", &["csv-formula", "sheet-formula-network"])),
+                )
             }
             (Kind::Lien, 2) => {
                 let url = "https://interop.esante.gouv.fr/evs/report.seam?oid=1.3.6.1.4.1.12559.11.36.4.10421";
-                (one("gazelle.url", shortcut(url)), Some("a link to the early-testing platform, not to the one for référencement"))
+                (
+                    one("gazelle.url", shortcut(url)),
+                    Some(("a link to the early-testing platform, not to the one for référencement", &["gazelle-wrong-environment"])),
+                )
             }
             (Kind::Lien, 4) => {
                 let url = "https://interop.referencement.esante.gouv.fr/evs/hl7v2/validator.seam?standard=45";
-                (one("liens.txt", format!("{url}\n").into_bytes()), Some("a link to the validator's input page, not to a report"))
+                (
+                    one("liens.txt", format!("{url}\n").into_bytes()),
+                    Some(("a link to the validator's input page, not to a report", &["gazelle-not-a-proof"])),
+                )
             }
             (kind, n) => (answer(requirement, kind, n), None),
         };
@@ -114,7 +138,7 @@ fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, &'static str)
     }
     let unknown = format!("{ROOT}/preuves/INS.99/INS.99.01.01/capture.png");
     files.insert(unknown.clone(), screen("INS.99.01.01", "Copie d'écran d'une exigence retirée").png());
-    mistakes.push((unknown, "no such proof in the catalogue"));
+    mistakes.push((unknown, ("no such proof in the catalogue", &["preuve-unknown"])));
     mistakes.sort();
     mistakes.dedup();
     mistakes
@@ -419,17 +443,19 @@ fn add_documentation(files: &mut Files, root: &str) {
     files.insert(format!("{root}/documentation/guide-installation.pdf"), pdf("CabinetDémo 7.2.0 — Guide d'installation", &install));
 }
 
-fn readme(mistakes: &[(String, &'static str)]) -> String {
+fn readme(mistakes: &[(String, Planted)]) -> String {
     let mut page = "# Fixture dossiers\n\nMade by `cargo run --example make_fixtures`; do not edit. Every company, product, patient and wording is invented.\n\n\
         | dossier | what it is | expected |\n|---|---|---|\n\
         | `lgc-demo` | a plain folder, the whole dossier, 239 proofs owed | rejected: the mistakes below |\n\
         | `lgc-clean` | `submission.json`, chapter « services socles », 6 proofs | nothing wrong |\n\
         | `lgc-eligibility` | a plain folder, eligibility only | nothing wrong |\n\n\
-        ## Mistakes planted in `lgc-demo`\n\n| where | what |\n|---|---|\n"
+        ## Mistakes planted in `lgc-demo`\n\n\
+        Each gets these errors and warnings, and nothing else gets any: `tests/it/check.rs` reads this table.\n\n\
+        | where | what | findings |\n|---|---|---|\n"
         .to_owned();
-    for (path, mistake) in mistakes {
+    for (path, (mistake, codes)) in mistakes {
         let path = path.strip_prefix("dossiers/lgc-demo/").unwrap_or(path);
-        page += &format!("| `{path}` | {mistake} |\n");
+        page += &format!("| `{path}` | {mistake} | `{}` |\n", codes.join("`, `"));
     }
     page + "\nFormats that the published list leaves unclear (`pdf`, `ods`, `flv`) are among the honest files: they are accepted with a notice. \
         Word 97 and PowerPoint 97 files are not among the fixtures: they cannot be written by hand in a reasonable number of lines.\n"

@@ -233,6 +233,7 @@ fn cite(known: &Known<'_>, text: &str, place: &Place, is_first: bool, mentions: 
 }
 
 /// What may be an id in running text. Whether it is one, the catalogue decides.
+#[expect(clippy::expect_used, reason = "the pattern is made of constants, and tests compile it")]
 fn spelled() -> &'static Regex {
     static SPELLED: OnceLock<Regex> = OnceLock::new();
     SPELLED.get_or_init(|| {

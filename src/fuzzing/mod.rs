@@ -7,6 +7,12 @@
 //!    in the ordinary tests, which need no fuzzer.
 //! 3. No parser is made public for it: this room is inside the crate, and built for tests and the fuzzer alone.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a target panics where something that must hold does not; never part of the program"
+)]
+
 mod files;
 mod messages;
 mod papers;

@@ -232,6 +232,7 @@ impl ColumnModel {
     ///
     /// # Panics
     /// Never: the embedded file is parsed by a test.
+    #[expect(clippy::expect_used, reason = "the sample is embedded, and a test parses it")]
     pub fn sample() -> Self {
         toml::from_str(include_str!("columns.example.toml")).expect("the embedded sample is parsed by a test")
     }

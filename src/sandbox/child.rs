@@ -3,6 +3,8 @@
 //! Runs before any runtime, logger or argument parser exists, on the only thread there is. The order below
 //! matters: what needs privileges or file access comes before what takes them away, and seccomp comes last.
 
+#![expect(unsafe_code, reason = "limits, privileges and signals are set by system calls that no safe wrapper has")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -36,6 +38,7 @@ pub(super) fn main(request: &Request) -> ! {
         Err(unavailable) => say(&[wire::NOT_LOCKED_IN]).and_then(|()| send(&unavailable)),
     };
     // `_exit`: destructors and exit handlers have nothing left to do and might need a forbidden call.
+    // SAFETY: _exit(2) takes no pointer and does not return; nothing of this process is used afterwards.
     unsafe { libc::_exit(if sent.is_some() { 0 } else { EXIT_NO_ANSWER }) }
 }
 

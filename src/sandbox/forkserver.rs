@@ -15,6 +15,8 @@
 //! 5. Children of one server share where their code and data lie. **A child that crashes costs the server**: what a file learns
 //!    by crashing, if only whether it did, is no longer true for the next.
 
+#![expect(unsafe_code, reason = "clone(2), signal(2) and close_range(2) have no safe wrapper")]
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};

@@ -112,8 +112,7 @@ impl Sandbox {
 /// opening `/proc/self/fd/0` asks for permission again, which the user that a child of root becomes may not have.
 fn readable_by(mut file: File, user_id: u32) -> std::io::Result<File> {
     let told = file.metadata()?;
-    // SAFETY: takes nothing, cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
+    let root = rustix::process::geteuid().is_root();
     if !root || told.mode() & 0o004 != 0 || (told.uid() == user_id && told.mode() & 0o400 != 0) {
         return Ok(file);
     }

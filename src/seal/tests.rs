@@ -1,3 +1,5 @@
+//! Tests of seals, receipts and keys: what is written verifies, and what was changed does not.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use jiff::Timestamp;

@@ -159,7 +159,8 @@ impl Trouble {
 /// Works on one delivery and settles it. `stop` gives it back.
 pub(super) async fn handle(shared: Arc<Shared>, delivery: Delivery, stop: CancellationToken) {
     let span = traced::process(shared.queue.as_ref(), &delivery);
-    span.run(work_off(shared, delivery, stop, &span)).await;
+    // Boxed: 28 kB of state would otherwise be copied into each task that awaits this.
+    Box::pin(span.run(work_off(shared, delivery, stop, &span))).await;
 }
 
 async fn work_off(shared: Arc<Shared>, delivery: Delivery, stop: CancellationToken, span: &Span) {

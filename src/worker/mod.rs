@@ -239,6 +239,7 @@ async fn watch(shared: Arc<Shared>) {
 }
 
 /// The allocator of the GNU C library keeps what is freed, thread by thread, unless it is told.
+#[cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "malloc_trim(3) has no safe wrapper"))]
 fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: malloc_trim(3) takes no pointer, and may be called at any time from any thread.

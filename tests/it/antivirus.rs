@@ -38,6 +38,7 @@ fn scan(config: &AntivirusConfig, bytes: &[u8]) -> Scan {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
+    crate::watchdog::watch();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
@@ -108,6 +109,7 @@ fn inspect(engines: &[&str], required: bool, files: &[&Path], more: &[&str]) -> 
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn the_test_file_is_recognised_bare_and_in_an_archive_and_a_clean_file_is_clean() {
     for engine in [engine(), service("GREFFIER_TEST_CLAMD_SOCKET")] {
         let config = config(&[&engine]);
@@ -121,6 +123,7 @@ fn the_test_file_is_recognised_bare_and_in_an_archive_and_a_clean_file_is_clean(
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn what_an_engine_does_not_look_at_is_not_scanned() {
     let small = service("GREFFIER_TEST_CLAMD_SMALL");
     let too_long = vec![b'a'; 8 * 1024 * 1024];
@@ -171,6 +174,7 @@ fn an_engine_that_fails_makes_nothing_clean() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn a_file_that_is_not_what_was_hashed_is_not_scanned() {
     let antivirus = Antivirus::new(&config(&[&engine()])).unwrap();
     let mut file = tempfile::tempfile().unwrap();
@@ -182,6 +186,7 @@ fn a_file_that_is_not_what_was_hashed_is_not_scanned() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn engines_that_disagree_are_believed_when_they_warn() {
     let (real, lax, dead) = (engine(), answering(b"stream: OK\0"), nobody());
     assert!(infected(&scan(&config(&[&lax, &real]), &clamd::eicar())));
@@ -191,6 +196,7 @@ fn engines_that_disagree_are_believed_when_they_warn() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn an_infected_file_is_rejected_with_or_without_cached_facts() {
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("cache");
@@ -212,6 +218,7 @@ fn an_infected_file_is_rejected_with_or_without_cached_facts() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn a_file_that_was_not_scanned_is_undetermined_where_the_scan_is_required() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("notes.txt");
@@ -229,6 +236,7 @@ fn a_file_that_was_not_scanned_is_undetermined_where_the_scan_is_required() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn a_file_beyond_the_limits_is_a_finding_where_the_scan_is_required() {
     let dir = tempfile::tempdir().unwrap();
     // Larger than the engine takes, and small with much in it: it is the engine that says so.
@@ -257,6 +265,7 @@ fn a_file_beyond_the_limits_is_a_finding_where_the_scan_is_required() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn an_engine_that_does_not_look_at_the_largest_file_is_found_out() {
     let (mib, small) = (1024 * 1024, service("GREFFIER_TEST_CLAMD_SMALL"));
     let largest = |engine: &str, stream: u64, file: u64| {
@@ -281,6 +290,7 @@ fn an_engine_that_does_not_look_at_the_largest_file_is_found_out() {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn a_bundle_leaves_an_infected_file_out_and_says_what_was_scanned() {
     let dir = tempfile::tempdir().unwrap();
     let deposit = dir.path().join("deposit");
@@ -344,6 +354,7 @@ fn failures(config: &AntivirusConfig, max_file_bytes: u64) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn the_probe_passes_a_good_engine_and_names_what_a_bad_one_lacks() {
     let mib = 1024 * 1024;
     let good = AntivirusConfig { required: true, max_stream_bytes: 100 * mib, ..config(&[&engine()]) };

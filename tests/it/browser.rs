@@ -47,6 +47,7 @@ fn look(bag: &Path, arguments: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs Chromium and Python; run by scripts/test"]
 fn the_page_of_a_checked_dossier_works_in_a_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
@@ -63,6 +64,7 @@ fn the_page_of_a_checked_dossier_works_in_a_browser() {
 }
 
 #[test]
+#[ignore = "needs Chromium and Python; run by scripts/test"]
 fn the_page_of_a_second_round_with_hostile_names_works_in_a_browser() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut report, memory, previews) = synthetic::candidature();

@@ -29,6 +29,7 @@ pub fn check<'r>(report: &'r Value, name: &str) -> &'r Value {
 }
 
 #[test]
+#[ignore = "needs clamd; run by scripts/test"]
 fn a_fit_machine_is_told_line_by_line() {
     let engine = std::env::var("GREFFIER_TEST_CLAMD").expect("GREFFIER_TEST_CLAMD: run the tests through scripts/test");
     let engines = format!("[\"{engine}\"]");
@@ -102,6 +103,7 @@ fn a_worker_is_told_of_its_folders_queue_and_stores() {
 }
 
 #[test]
+#[ignore = "needs S3; run by scripts/test"]
 fn the_clock_of_an_s3_server_is_compared_with_ours() {
     let server = std::env::var("GREFFIER_TEST_S3").expect("GREFFIER_TEST_S3: run the tests through scripts/test");
     let s3 = |endpoint: &str| {

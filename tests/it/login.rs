@@ -174,6 +174,7 @@ fn wait_for(served: &Served) {
 }
 
 #[test]
+#[ignore = "needs Python; run by scripts/test"]
 fn whom_the_provider_knows_and_we_let_in_gets_in_and_out_again() {
     let provider = Provider::start();
     let served = serve(&settings(&provider.issuer));
@@ -219,6 +220,7 @@ fn whom_the_provider_knows_and_we_let_in_gets_in_and_out_again() {
 }
 
 #[test]
+#[ignore = "needs Chromium and Python; run by scripts/test"]
 fn a_login_works_in_a_browser() {
     let provider = Provider::start();
     // The provider sends the browser back to the console: its port has to be known before it listens, and another test may
@@ -606,6 +608,7 @@ fn looked_at(issuer: &str, more: &[(&str, &str)]) -> (Option<i32>, Vec<String>, 
 }
 
 #[test]
+#[ignore = "needs Python; run by scripts/test"]
 fn doctor_says_that_a_good_provider_is_as_a_login_needs_it() {
     let provider = Provider::start();
     let (_, good, bad) = looked_at(&provider.issuer, &[]);

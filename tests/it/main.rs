@@ -1,5 +1,7 @@
 //! One integration binary: every module drives the real thing.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers included")]
+
 mod antivirus;
 mod browser;
 mod budget;
@@ -10,6 +12,7 @@ mod deposit;
 mod docs;
 mod doctor;
 mod fleet;
+mod frozen;
 mod gazelle;
 mod hostile;
 mod login;
@@ -21,3 +24,5 @@ mod seal;
 mod settings;
 mod store;
 mod support;
+mod tidy;
+mod watchdog;

@@ -349,6 +349,7 @@ fn beyond_loopback_without_protection_it_does_not_start() {
 }
 
 #[test]
+#[ignore = "needs Chromium and Python; run by scripts/test"]
 fn the_console_works_in_a_browser() {
     let Some(python) = std::env::var_os("GREFFIER_TEST_PYTHON").filter(|p| !p.is_empty()) else {
         panic!("GREFFIER_TEST_PYTHON is not set: see tests/it/browser.rs")

@@ -40,6 +40,7 @@ fn captions(page: &str) -> Vec<&str> {
 }
 
 #[test]
+#[ignore = "needs pdftoppm and ffmpeg; run by scripts/test"]
 fn pages_and_frames_are_drawn_the_same_every_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let dossier = folder.path().join("depot");
@@ -55,6 +56,7 @@ fn pages_and_frames_are_drawn_the_same_every_time() {
 }
 
 #[test]
+#[ignore = "needs pdftoppm and ffmpeg; run by scripts/test"]
 fn without_renderers_only_the_pictures_are_missing() {
     let folder = tempfile::tempdir().expect("a folder");
     let dossier = folder.path().join("depot");

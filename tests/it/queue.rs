@@ -50,6 +50,7 @@ impl Bench {
     }
 
     fn steps() -> QueueConfig {
+        crate::watchdog::watch();
         QueueConfig { retry_delays_seconds: vec![1, 2], ..QueueConfig::default() }
     }
 

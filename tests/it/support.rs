@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 /// The real binary: the one built beside these tests, or for a soak the one that `GREFFIER_TEST_PROGRAM` names.
 pub fn program() -> PathBuf {
+    crate::watchdog::watch();
     std::env::var_os("GREFFIER_TEST_PROGRAM").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_greffier")), PathBuf::from)
 }
 

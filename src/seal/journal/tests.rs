@@ -1,3 +1,5 @@
+//! Tests of the journal: appends survive crashes and concurrent writers, and a changed line is found.
+
 use std::process::Command;
 
 use proptest::prelude::*;

@@ -57,6 +57,7 @@ fn document(folder: &Path, change: impl FnOnce(&mut serde_json::Value)) -> PathB
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs RabbitMQ, S3 and Python; run by scripts/test"]
 async fn the_python_client_deposits_follows_and_prints_the_verdict() {
     let fleet = Fleet::new(Kind::Real, |_| ()).await;
     let worker = fleet.worker();
@@ -102,6 +103,7 @@ async fn the_python_client_deposits_follows_and_prints_the_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs RabbitMQ, S3 and Python; run by scripts/test"]
 async fn the_python_client_survives_a_lost_connection_and_stages_into_a_folder() {
     let staging = tempfile::tempdir().unwrap();
     let fleet = Fleet::new(Kind::Real, |config| config.staging = StoreConfig::directory(staging.path())).await;

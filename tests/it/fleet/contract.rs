@@ -27,6 +27,7 @@ struct Seen {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs RabbitMQ, S3 and Python; run by scripts/test"]
 async fn what_travels_is_what_the_contract_says() {
     let fleet = Fleet::new(Kind::Real, |_| ()).await;
     let prefix = fleet.config.queue.prefix.clone();

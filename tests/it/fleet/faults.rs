@@ -20,8 +20,6 @@ use super::harness::{
     short_leases, state, stop,
 };
 
-const BOTH: [Kind; 2] = [Kind::Embedded, Kind::Real];
-
 /// The identity of a job: everything in it, and the rules.
 fn job_of(submission: &Submission) -> String {
     let loaded = greffier::pipeline::load(&crate::support::root().join("pipelines/lgc-vague-2.toml")).unwrap();
@@ -55,6 +53,7 @@ async fn insist(queue: &dyn Queue, submission: &Submission) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ and S3; run by scripts/test"]
 async fn the_node_that_leads_the_queue_is_killed_and_comes_back() {
     let options = ["--with", "rabbitmq,s3", "--rabbit-nodes", "3"];
     if !own_services("fleet::faults::the_node_that_leads_the_queue_is_killed_and_comes_back", &options) {
@@ -134,11 +133,9 @@ fn patient(config: &mut greffier::config::Config) {
 
 #[test]
 fn a_full_spool_delays_a_job_until_there_is_room() {
-    on_a_small_disk("fleet::faults::with_a_full_spool");
+    on_a_small_disk("fleet::faults::child::with_a_full_spool");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by a_full_spool_delays_a_job_until_there_is_room"]
 async fn with_a_full_spool() {
     let reference = reference_of(async |fleet| vec![fleet.heavy(1, 6_000_000).await]).await;
     let disk = small_disk();
@@ -153,11 +150,9 @@ async fn with_a_full_spool() {
 
 #[test]
 fn a_full_vault_delays_a_job_until_there_is_room() {
-    on_a_small_disk("fleet::faults::with_a_full_vault");
+    on_a_small_disk("fleet::faults::child::with_a_full_vault");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by a_full_vault_delays_a_job_until_there_is_room"]
 async fn with_a_full_vault() {
     let reference = reference_of(async |fleet| vec![fleet.heavy(1, 6_000_000).await]).await;
     let disk = small_disk();
@@ -173,11 +168,9 @@ async fn with_a_full_vault() {
 
 #[test]
 fn a_vault_without_a_byte_left_delays_a_job_too() {
-    on_a_small_disk("fleet::faults::with_no_byte_left_in_the_vault");
+    on_a_small_disk("fleet::faults::child::with_no_byte_left_in_the_vault");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by a_vault_without_a_byte_left_delays_a_job_too"]
 async fn with_no_byte_left_in_the_vault() {
     let reference = reference(1).await;
     let disk = small_disk();
@@ -291,7 +284,7 @@ async fn begun(fleet: &Fleet, job: &str, before: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_ends_every_worker_is_parked_and_its_neighbours_are_published() {
-    for kind in BOTH {
+    for kind in Kind::at_hand() {
         let neighbours = 7;
         let fleet = Fleet::new(kind, |config| {
             short_leases(config);
@@ -365,7 +358,7 @@ async fn bytes_that_changed_on_the_disk_are_never_published_as_what_they_were() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_message_fifty_times_at_once_is_one_outcome_told_as_one_event() {
     let reference = reference(1).await;
-    for kind in BOTH {
+    for kind in Kind::at_hand() {
         let fleet = Fleet::new(kind, |_| ()).await;
         let message = envelope(&fleet.submission(0).await);
         for _ in 0..50 {
@@ -449,6 +442,7 @@ async fn engine_is_well(config: &greffier::config::Config) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs clamd; run by scripts/test"]
 async fn an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_publishes() {
     if !own_services("fleet::faults::an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_publishes", &["--with", "clamd"])
     {
@@ -492,6 +486,7 @@ async fn an_antivirus_that_is_frozen_or_dead_delays_then_parks_and_requeueing_pu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ and S3; run by scripts/test"]
 async fn a_broker_over_tls_is_trusted_by_its_authority_and_trusts_our_certificate() {
     if !own_services(
         "fleet::faults::a_broker_over_tls_is_trusted_by_its_authority_and_trusts_our_certificate",
@@ -545,4 +540,25 @@ async fn a_broker_over_tls_is_trusted_by_its_authority_and_trusts_our_certificat
     assert!(words.contains("certificate") && words.contains("unknownissuer"), "{words}");
     let words = refused(&|config| config.queue.urls = vec![service("GREFFIER_TEST_AMQPS").replace("127.0.0.1", "localhost")]);
     assert!(words.contains("certificate") && words.contains("not valid for"), "{words}");
+}
+
+/// Tests that another test starts, in a process of their own; `scripts/test` leaves out what is in a module of this name.
+mod child {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "run by a_full_spool_delays_a_job_until_there_is_room"]
+    async fn with_a_full_spool() {
+        super::with_a_full_spool().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "run by a_full_vault_delays_a_job_until_there_is_room"]
+    async fn with_a_full_vault() {
+        super::with_a_full_vault().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "run by a_vault_without_a_byte_left_delays_a_job_too"]
+    async fn with_no_byte_left_in_the_vault() {
+        super::with_no_byte_left_in_the_vault().await;
+    }
 }

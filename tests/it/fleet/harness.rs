@@ -31,6 +31,23 @@ pub enum Kind {
     Real,
 }
 
+impl Kind {
+    /// The kinds that can be had: the real servers where `scripts/test` has started them, and named one of them at least.
+    /// That it named both is held by `the_servers_that_fleets_need_are_named`.
+    pub fn at_hand() -> Vec<Self> {
+        let named = ["GREFFIER_TEST_AMQP", "GREFFIER_TEST_S3"].iter().any(|variable| std::env::var_os(variable).is_some());
+        if named { vec![Self::Embedded, Self::Real] } else { vec![Self::Embedded] }
+    }
+}
+
+/// Tests of both kinds of fleet are tests of one kind where no server is named. This fails then, under `scripts/test`.
+#[test]
+#[ignore = "needs RabbitMQ and S3; run by scripts/test"]
+fn the_servers_that_fleets_need_are_named() {
+    assert_eq!(Kind::at_hand(), [Kind::Embedded, Kind::Real]);
+    assert!(service("GREFFIER_TEST_AMQP").starts_with("amqp") && service("GREFFIER_TEST_S3").starts_with("http"));
+}
+
 /// For workers that are killed or stand still: their jobs come again when their lease ends, and no lease is shorter. Others keep
 /// the long one: a machine that is busy for five seconds must not make a job of theirs come twice.
 pub fn short_leases(config: &mut Config) {
@@ -54,6 +71,7 @@ pub struct Fleet {
 impl Fleet {
     /// A fleet of its own; `change` alters its configuration.
     pub async fn new(kind: Kind, change: impl FnOnce(&mut Config)) -> Self {
+        crate::watchdog::watch();
         greffier::tls::install_tls_provider();
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::default();
@@ -125,7 +143,9 @@ impl Fleet {
         let log = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
         let mut command = self.command();
         command.arg(role).process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().unwrap());
-        Worker { child: command.spawn().unwrap(), log }
+        let child = command.spawn().unwrap();
+        crate::watchdog::started(child.id(), log.path().to_owned());
+        Worker { child, log }
     }
 
     /// The same with another configuration from now on, for what is started next.
@@ -414,6 +434,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        crate::watchdog::ended(self.child.id());
     }
 }
 
@@ -439,7 +460,7 @@ pub fn own_services(name: &str, options: &[&str]) -> bool {
         .args(options)
         .arg("--")
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
+        .args(["--exact", name, "--include-ignored", "--nocapture"])
         .env("GREFFIER_TEST_FAULTS", "1")
         .status()
         .unwrap();

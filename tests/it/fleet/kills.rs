@@ -28,7 +28,7 @@ async fn kill_workers(fleet: &Fleet, kills: usize, seed: u64) -> Vec<Worker> {
 async fn workers_killed_at_random_instants_lose_nothing_and_make_nothing_differently() {
     let (jobs, kills) = (setting("GREFFIER_SOAK_JOBS", 40), setting("GREFFIER_SOAK_KILLS", 8));
     let reference = reference(jobs).await;
-    for kind in [Kind::Embedded, Kind::Real] {
+    for kind in Kind::at_hand() {
         let fleet = Fleet::new(kind, |config| {
             short_leases(config);
             // Far above what these kills can do to an honest job.
@@ -45,6 +45,7 @@ async fn workers_killed_at_random_instants_lose_nothing_and_make_nothing_differe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ and S3; run by scripts/test"]
 async fn broker_and_store_that_are_killed_or_frozen_are_waited_out() {
     // Servers of its own: others must not feel it.
     if !own_services("fleet::kills::broker_and_store_that_are_killed_or_frozen_are_waited_out", &["--with", "rabbitmq,s3"]) {

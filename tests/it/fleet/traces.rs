@@ -177,7 +177,7 @@ async fn metric(worker: &Worker, name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_goes_from_the_sender_through_the_worker_to_the_events() {
-    for kind in [Kind::Embedded, Kind::Real] {
+    for kind in Kind::at_hand() {
         let collector = Collector::start().await;
         let fleet = traced(kind, &collector, |_| ()).await;
         let deposit = fleet.dir.path().join("depot");
@@ -270,7 +270,7 @@ async fn a_trace_goes_from_the_sender_through_the_worker_to_the_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_put_off_or_parked_goes_on_where_it_was_left() {
-    for kind in [Kind::Embedded, Kind::Real] {
+    for kind in Kind::at_hand() {
         let collector = Collector::start().await;
         let fleet = traced(kind, &collector, |_| ()).await;
         let worker = fleet.worker();
@@ -299,7 +299,7 @@ async fn a_job_that_is_put_off_or_parked_goes_on_where_it_was_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_is_traced_a_message_is_carried_on_as_it_came() {
-    for kind in [Kind::Embedded, Kind::Real] {
+    for kind in Kind::at_hand() {
         let fleet = Fleet::new(kind, |_| ()).await;
         let worker = fleet.worker();
         for (n, traceparent) in [format!("00-{TRACE}-{PARENT}-00"), "Not one – at all".to_owned(), String::new()].into_iter().enumerate()
@@ -432,6 +432,7 @@ fn certificates(folder: &std::path::Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs openssl; run by scripts/test"]
 async fn a_collector_is_told_over_tls_where_its_authority_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
@@ -462,6 +463,7 @@ async fn a_collector_is_told_over_tls_where_its_authority_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs openssl; run by scripts/test"]
 async fn doctor_says_whether_the_collector_takes_traces() {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());

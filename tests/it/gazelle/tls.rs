@@ -55,6 +55,7 @@ impl Lookup for Loopback {
 
 /// An HTTPS server that answers every request with one report. Gives its port and a count of requests read.
 fn serve() -> (u16, Arc<AtomicUsize>) {
+    crate::watchdog::watch();
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

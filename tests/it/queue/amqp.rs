@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::conformance::suite;
 use super::{Bench, PATIENCE, job, next};
 
-suite!(crate::queue::Bench::amqp());
+suite! { with [ignore = "needs RabbitMQ; run by scripts/test"] crate::queue::Bench::amqp() }
 
 /// Deletes what a test declared: every name is known.
 pub fn remove_all(config: &QueueConfig) {
@@ -113,6 +113,7 @@ async fn becomes(queue: &Arc<dyn Queue>, up: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn a_lost_connection_is_waited_out() {
     let wire = Wire::new().await;
     let bench = wire.bench();
@@ -163,6 +164,7 @@ async fn told(queue: &Arc<dyn Queue>, mut replies: Box<dyn Replies>) -> Envelope
 
 /// A worker that waits for a job also waits for other things, and gives this up whenever one of them comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn waiting_in_vain_leaves_no_consumer_behind() {
     let wire = Wire::new().await;
     let bench = wire.bench();
@@ -195,6 +197,7 @@ async fn waiting_in_vain_leaves_no_consumer_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn a_job_that_nobody_would_receive_is_an_error() {
     let bench = Bench::amqp();
     let unprepared = queue::open(&bench.config).await.expect("opens");
@@ -230,6 +233,7 @@ async fn a_job_that_nobody_would_receive_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn a_queue_declared_otherwise_is_refused_by_name() {
     let bench = Bench::amqp();
     let (_connection, channel) = stranger().await;
@@ -247,6 +251,7 @@ async fn a_queue_declared_otherwise_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn wrong_credentials_are_refused_and_never_shown() {
     let mut bench = Bench::amqp();
     let mut url = url::Url::parse(&broker()).expect("a URL");
@@ -266,6 +271,7 @@ async fn wrong_credentials_are_refused_and_never_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn garbage_is_handed_out_and_parked_whole() {
     let bench = Bench::amqp();
     let queue = bench.open().await;
@@ -321,6 +327,7 @@ async fn garbage_is_handed_out_and_parked_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn other_senders_ways_are_read() {
     let bench = Bench::amqp();
     let queue = bench.open().await;
@@ -364,6 +371,7 @@ async fn other_senders_ways_are_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn what_the_broker_parks_itself_says_so_and_can_be_requeued() {
     let bench = Bench::amqp();
     let queue = bench.open().await;
@@ -405,6 +413,7 @@ async fn what_the_broker_parks_itself_says_so_and_can_be_requeued() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn changed_delays_make_new_queues_and_the_old_ones_still_come_back() {
     let mut bench = Bench::amqp();
     let queue = bench.open().await;
@@ -420,6 +429,7 @@ async fn changed_delays_make_new_queues_and_the_old_ones_still_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn attributes_that_fit_no_frame_are_refused_and_the_connection_stands() {
     let bench = Bench::amqp();
     let queue = bench.open().await;
@@ -438,6 +448,7 @@ async fn attributes_that_fit_no_frame_are_refused_and_the_connection_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn what_is_declared_is_quorum_and_persistent() {
     let bench = Bench::amqp();
     let queue = bench.open().await;
@@ -519,6 +530,7 @@ fn rabbitmqctl(arguments: &[&str]) -> String {
 }
 
 #[tokio::test]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn a_policy_of_the_broker_ends_old_events_and_workers_start_as_before() {
     let mut bench = Bench::amqp();
     let queue = bench.open().await;

@@ -80,6 +80,7 @@ async fn operators_see_and_mend_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs RabbitMQ; run by scripts/test"]
 async fn operators_see_and_mend_a_broker() {
     operators_see_and_mend(&Bench::amqp()).await;
 }

@@ -8,19 +8,21 @@ use greffier::queue::{Depth, Health, Place, Queue, QueueError};
 
 use super::{Bench, PATIENCE, job, next, nothing};
 
-/// Every test of the suite, for one way of making a bench.
+/// Every test of the suite, for one way of making a bench; `with` names attributes of each test.
 macro_rules! suite {
-    ($bench:expr; $($name:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let bench = $bench;
-                $crate::queue::conformance::$name(&bench).await;
-            }
-        )*
+    (@each $attributes:tt $bench:expr; $($name:ident)*) => {
+        $($crate::queue::conformance::suite! { @one $attributes $bench; $name })*
     };
-    ($bench:expr) => {
-        $crate::queue::conformance::suite! { $bench;
+    (@one [$($attribute:meta)*] $bench:expr; $name:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
+        async fn $name() {
+            let bench = $bench;
+            $crate::queue::conformance::$name(&bench).await;
+        }
+    };
+    (with [$($attribute:meta)*] $bench:expr) => {
+        $crate::queue::conformance::suite! { @each [$($attribute)*] $bench;
             jobs_come_in_order_and_once_acknowledged_never_again
             the_window_bounds_what_is_in_hand
             a_released_job_comes_again_at_once
@@ -44,6 +46,9 @@ macro_rules! suite {
             health_is_up_until_closed
             everything_is_durable
         }
+    };
+    ($bench:expr) => {
+        $crate::queue::conformance::suite! { with [] $bench }
     };
 }
 pub(super) use suite;

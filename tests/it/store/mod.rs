@@ -25,6 +25,7 @@ macro_rules! suite {
         }
         mod s3_conforms {
             $(#[tokio::test(flavor = "multi_thread")]
+            #[ignore = "needs S3; run by scripts/test"]
             async fn $name() {
                 let bucket = super::s3::bucket().await;
                 super::conformance::$name(&super::s3::store(&bucket).await).await;

@@ -14,6 +14,7 @@ use super::{create, create_file, digest, key, keys, noise, read, unique};
 
 /// Address of the real server.
 fn endpoint() -> String {
+    crate::watchdog::watch();
     std::env::var("GREFFIER_TEST_S3").expect("GREFFIER_TEST_S3 is the address of an S3 server: run ./scripts/test")
 }
 
@@ -71,6 +72,7 @@ fn failed(probes: &[Probe]) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn what_lies_beside_the_prefix_is_another_store() {
     let bucket = bucket().await;
     let (one, two) = (store(&bucket).await, build(&StoreConfig { prefix: "greffier/2/".into(), ..config(&bucket) }).await);
@@ -83,6 +85,7 @@ async fn what_lies_beside_the_prefix_is_another_store() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn parts_keep_the_digest_of_the_whole_and_leave_no_upload_behind() {
     let (bucket, dir) = (bucket().await, tempfile::tempdir().unwrap());
     let store = store(&bucket).await;
@@ -99,6 +102,7 @@ async fn parts_keep_the_digest_of_the_whole_and_leave_no_upload_behind() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn an_object_without_a_digest_is_compared_by_its_bytes() {
     let bucket = bucket().await;
     let store = store(&bucket).await;
@@ -110,6 +114,7 @@ async fn an_object_without_a_digest_is_compared_by_its_bytes() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn what_is_locked_reads_back_as_locked() {
     let bucket = format!("t-{}", unique());
     client().create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true).send().await.unwrap();
@@ -138,6 +143,7 @@ async fn what_is_locked_reads_back_as_locked() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn a_lock_that_the_bucket_does_not_give_is_refused_at_start() {
     let bucket = bucket().await;
     let store = build(&StoreConfig { lock_days: 30, ..config(&bucket) }).await;
@@ -159,6 +165,7 @@ async fn a_lock_that_the_bucket_does_not_give_is_refused_at_start() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn encryption_is_asked_for_and_read_back() {
     let bucket = bucket().await;
     let encrypted = StoreConfig { encryption: "AES256".into(), ..config(&bucket) };
@@ -176,6 +183,7 @@ async fn encryption_is_asked_for_and_read_back() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn servers_that_only_pretend_are_refused_at_start() {
     let bucket = bucket().await;
     type Cheat = fn(&mut Request);
@@ -208,6 +216,7 @@ async fn servers_that_only_pretend_are_refused_at_start() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn an_answer_that_is_lost_is_no_conflict() {
     let (bucket, dir) = (bucket().await, tempfile::tempdir().unwrap());
     let proxy = Proxy::start(&address(), |request| {
@@ -233,6 +242,7 @@ async fn an_answer_that_is_lost_is_no_conflict() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn overload_is_tried_again_and_a_refusal_is_not() {
     let bucket = bucket().await;
     let proxy = Proxy::start(&address(), |request| if request.before < 2 { error("503 Slow Down", "SlowDown") } else { Act::Pass }).await;
@@ -267,6 +277,7 @@ async fn overload_is_tried_again_and_a_refusal_is_not() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn a_bucket_that_is_gone_is_not_an_object_that_is_gone() {
     let store = store("no-such-bucket-here").await;
     let refused = |e: StoreError| assert!(matches!(e, StoreError::Refused { .. }) && e.to_string().contains("bucket"), "{e}");
@@ -281,6 +292,7 @@ async fn a_bucket_that_is_gone_is_not_an_object_that_is_gone() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn a_server_that_cannot_be_reached_is_worth_waiting_for() {
     let nobody = crate::support::nobody();
     let silent = Proxy::start("", |_| Act::Silence).await;
@@ -301,6 +313,7 @@ async fn a_server_that_cannot_be_reached_is_worth_waiting_for() {
 
 /// What answers an HTTPS client with something else: the TLS that is compiled in is asked for, and refuses it.
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn an_address_that_speaks_no_tls_is_no_connection() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
@@ -323,6 +336,7 @@ async fn an_address_that_speaks_no_tls_is_no_connection() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn uploads_that_nobody_completed_are_aborted_when_they_are_old() {
     let bucket = bucket().await;
     let mut listed = String::new();
@@ -380,6 +394,7 @@ async fn read_through(proxy: &Proxy) -> Result<Vec<u8>, std::io::Error> {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn a_connection_that_breaks_is_taken_up_where_it_broke() {
     let proxy = breaking(1_100_000, "").await;
     assert!(read_through(&proxy).await.unwrap() == noise(SIZE, 9));
@@ -392,6 +407,7 @@ async fn a_connection_that_breaks_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn an_object_that_stays_short_is_an_error() {
     // Always the same bytes are missing: no attempt brings any.
     let proxy = Proxy::start("", |request| match request.header("range") {
@@ -409,6 +425,7 @@ async fn an_object_that_stays_short_is_an_error() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn another_object_is_not_taken_for_the_rest_of_this_one() {
     let proxy = Proxy::start("", |request| match request.header("range") {
         None => answer("200 OK", &[("etag", "\"one\"")], SIZE, &noise(1000, 9)),
@@ -420,6 +437,7 @@ async fn another_object_is_not_taken_for_the_rest_of_this_one() {
 }
 
 #[tokio::test]
+#[ignore = "needs S3; run by scripts/test"]
 async fn bytes_that_are_not_what_their_digest_says_are_an_error_at_their_end() {
     let right: &'static str = digest(&noise(SIZE, 9)).leak();
     let wrong: &'static str = digest(b"other").leak();
