@@ -66,7 +66,7 @@ fn the_guards_speak_and_the_report_keeps_the_secret() {
         ("d", other.id.as_str(), "d.jpg".into(), picture()),
     ];
     let (submission, examined) = deposit(1, &items);
-    let report = assess(&loaded, &submission, &examined);
+    let report = assess(&loaded, &submission, &examined, &crate::model::work::Work::unbounded());
     let codes = |id: &str| -> Vec<&str> {
         let item = report.items.iter().find(|i| i.id == id).expect("every item is in the report");
         item.findings
@@ -85,7 +85,7 @@ fn the_guards_speak_and_the_report_keeps_the_secret() {
 
     let items: Vec<_> = items.into_iter().filter(|i| i.0 != "b").collect();
     let (submission, examined) = deposit(2, &items);
-    let mut next = assess(&loaded, &submission, &examined);
+    let mut next = assess(&loaded, &submission, &examined, &crate::model::work::Work::unbounded());
     rounds::attach(&mut next, &report, &submission.requests, &ids::canonical, &loaded.pipeline.severities).expect("the same deposit");
     let round = next.round.expect("just attached");
     assert_eq!((round.counts.unchanged, round.counts.removed, round.same_rules), (3, 1, true));

@@ -10,6 +10,7 @@ pub mod answer;
 pub mod coherence;
 pub mod completeness;
 pub mod documentation;
+mod edits;
 pub mod file_rules;
 pub mod identity;
 pub mod look_alikes;
@@ -29,13 +30,14 @@ use crate::model::facts::{Facts, INSPECTOR_VERSION};
 use crate::model::gazelle::GazelleFacts;
 use crate::model::report::{ItemReport, PipelineRef, Report, SCHEMA, Totals};
 use crate::model::submission::{Content, FiledUnder, Item, Submission};
+use crate::model::work::Work;
 use crate::model::{Signal, Verdict};
 use crate::pipeline::guards::PrivacyPolicy;
 use crate::pipeline::{Loaded, ids};
 use file_rules::{Declared, FileRules};
 
 /// Bumped whenever rules may say something else of the same facts; part of every outcome's identity.
-pub const RULES_VERSION: &str = "4";
+pub const RULES_VERSION: &str = "5";
 
 /// What is known of one item once it has been looked at.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +61,7 @@ pub struct Examined {
 }
 
 /// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.
-pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>) -> Report {
+pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<String, Examined>, work: &Work) -> Report {
     let pipeline = &loaded.pipeline;
     let expected = completeness::Expected::new(loaded, submission);
     let known = coherence::Known::new(&loaded.catalogue.preuves, &ids::canonical);
@@ -68,14 +70,14 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     for (position, item) in submission.items.iter().enumerate() {
         let nothing = Examined { signals: vec![Signal::new("item-not-examined")], ..Examined::default() };
         let looked = examined.get(&item.id).unwrap_or(&nothing);
-        items.push(judge_item(&expected, &known, submission, item, position, looked));
+        items.push(judge_item(&expected, &known, submission, item, position, looked, work));
     }
-    completeness::duplicates(&expected, &mut items);
-    let alike = look_alikes::signals(&items, &|filed| expected.exigence(filed), &pipeline.guards.look_alikes);
+    completeness::duplicates(&expected, &mut items, work);
+    let alike = look_alikes::signals(&items, &|filed| expected.exigence(filed), &pipeline.guards.look_alikes, work);
     for (n, signal) in alike {
         items[n].findings.extend(policy::finding(&signal, &pipeline.severities));
     }
-    let reading = completeness::read_slots(&expected, submission, &mut items);
+    let reading = completeness::read_slots(&expected, submission, &mut items, work);
     for item in &mut items {
         policy::settle(&mut item.findings);
         item.verdict = Verdict::of(item.findings.iter().map(|f| f.severity));
@@ -84,7 +86,7 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
 
     let mut signals = identity::signals(loaded, submission);
     signals.extend(reading.signals);
-    signals.extend(expected.missing(&items));
+    signals.extend(expected.missing(&items, work));
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, &pipeline.severities)).collect();
     policy::settle(&mut findings);
 
@@ -100,7 +102,7 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
         item.findings.iter().for_each(|f| totals.count(f));
     }
     findings.iter().for_each(|f| totals.count(f));
-    let preuves = expected.preuve_reports(&items);
+    let preuves = expected.preuve_reports(&items, work);
     totals.preuves_expected = u32::try_from(preuves.len()).unwrap_or(u32::MAX);
     totals.preuves_provided = u32::try_from(preuves.iter().filter(|p| !p.items.is_empty()).count()).unwrap_or(u32::MAX);
     let verdict = Verdict::of(items.iter().flat_map(|i| &i.findings).chain(&findings).map(|f| f.severity));
@@ -129,7 +131,7 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
         verdict,
         findings,
         chapters: expected.chapter_reports(&preuves),
-        slots: expected.slot_reports(&items),
+        slots: expected.slot_reports(&items, work),
         preuves,
         obsolete_versions: reading.obsolete_versions,
         obsolete_columns: reading.obsolete_columns,
@@ -141,7 +143,7 @@ pub fn assess(loaded: &Loaded, submission: &Submission, examined: &BTreeMap<Stri
     };
     report.id = derived_id(loaded, submission, examined);
     // Last: every rule above reads what files really say.
-    privacy::redact_report(&mut report, &pipeline.guards.privacy);
+    privacy::redact_report(&mut report, &pipeline.guards.privacy, work);
     report
 }
 
@@ -165,15 +167,15 @@ impl<'a> Preview<'a> {
     }
 
     /// One item by itself, without its facts: rules that compare items come later. `None` for an id that is not there.
-    pub fn item(&self, id: &str, looked: &Examined) -> Option<ItemReport> {
+    pub fn item(&self, id: &str, looked: &Examined, work: &Work) -> Option<ItemReport> {
         let position = *self.positions.get(id)?;
         let item = self.submission.items.get(position)?;
-        let mut judged = judge_item(&self.expected, &self.known, self.submission, item, position, looked);
+        let mut judged = judge_item(&self.expected, &self.known, self.submission, item, position, looked, work);
         policy::settle(&mut judged.findings);
         judged.verdict = Verdict::of(judged.findings.iter().map(|f| f.severity));
         // Not told here, and long to mask.
         judged.facts = None;
-        privacy::redact_item(&mut judged, &self.expected.guards().privacy);
+        privacy::redact_item(&mut judged, &self.expected.guards().privacy, work);
         Some(judged)
     }
 }
@@ -185,6 +187,7 @@ fn judge_item(
     item: &Item,
     position: usize,
     looked: &Examined,
+    work: &Work,
 ) -> ItemReport {
     let mut signals = looked.signals.clone();
     if submission.items[..position].iter().any(|other| other.id == item.id) {
@@ -197,10 +200,10 @@ fn judge_item(
             let rules = expected.file_rules(&item.filed_under);
             let declared =
                 Declared { name: &file.name, size: file.size, media_type: file.media_type.as_deref(), sha256: file.sha256.as_deref() };
-            signals.extend(file_rules::signals(&declared, looked, rules.as_ref()));
+            signals.extend(file_rules::signals(&declared, looked, rules.as_ref(), work));
             let guards = expected.guards();
-            signals.extend(privacy::signals(&file.name, looked.facts.as_ref(), &guards.privacy));
-            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_ref(), &guards.coherence));
+            signals.extend(privacy::signals(&file.name, looked.facts.as_ref(), &guards.privacy, work));
+            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_ref(), &guards.coherence, work));
             (file.name.clone(), false)
         }
         Content::Link(link) => {
@@ -242,12 +245,18 @@ fn until_deposit(submission: &Submission) -> Option<(Timestamp, Timestamp)> {
 }
 
 /// Judges one loose file, without a candidature: what `greffier inspect` shows.
-pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>, severities: &policy::Severities) -> ItemReport {
+pub fn assess_loose(
+    name: &str,
+    looked: &Examined,
+    rules: Option<&FileRules<'_>>,
+    severities: &policy::Severities,
+    work: &Work,
+) -> ItemReport {
     let declared = Declared { name, size: None, media_type: None, sha256: None };
     let mut signals = looked.signals.clone();
-    signals.extend(file_rules::signals(&declared, looked, rules));
+    signals.extend(file_rules::signals(&declared, looked, rules, work));
     let private = PrivacyPolicy::default();
-    signals.extend(privacy::signals(name, looked.facts.as_ref(), &private));
+    signals.extend(privacy::signals(name, looked.facts.as_ref(), &private, work));
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, severities)).collect();
     if let Some(facts) = &looked.facts {
         findings.extend(policy::findings_of_facts(facts, severities));
@@ -267,7 +276,7 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         facts: file_rules::as_named(looked.facts.clone(), name),
         gazelle: None,
     };
-    privacy::redact_item(&mut item, &private);
+    privacy::redact_item(&mut item, &private, work);
     item.id.clone_from(&item.name);
     item
 }

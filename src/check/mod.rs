@@ -206,7 +206,7 @@ impl Examiner {
             }
         }
         let (assessing, span) = (Instant::now(), Span::part("assess"));
-        let mut report = assess::assess(loaded, submission, &examined);
+        let mut report = assess::assess(loaded, submission, &examined, &crate::model::work::Work::unbounded());
         took.assess = assessing.elapsed();
         drop(span);
         report.limitations.extend(self.limitations(&examined));
@@ -406,7 +406,7 @@ impl Examiner {
             Ok(source) => self.examine(source).await,
             Err(e) => Examined { signals: vec![e.signal()], ..Examined::default() },
         };
-        assess::assess_loose(name, &looked, rules, severities)
+        assess::assess_loose(name, &looked, rules, severities, &crate::model::work::Work::unbounded())
     }
 }
 

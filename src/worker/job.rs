@@ -724,7 +724,7 @@ impl Progress for Telling<'_> {
             Some(Scan::NotScanned { why }) if why.is_transient() => self.metrics.scanned(ScanResult::NotScanned),
             Some(Scan::NotScanned { .. }) => self.metrics.scanned(ScanResult::BeyondLimits),
         }
-        let Some(judged) = self.preview.item(item, looked) else { return };
+        let Some(judged) = self.preview.item(item, looked, &crate::model::work::Work::unbounded()) else { return };
         let told = ItemChecked {
             job: self.about.job.clone(),
             item: judged.id,
