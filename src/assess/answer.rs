@@ -6,7 +6,7 @@
 //! 2. The heaviest first, one proof at a time; the same remedy is written once.
 //! 3. Nothing hostile and nothing secret: names are made safe, identity numbers masked, share keys removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
@@ -196,23 +196,41 @@ fn is_missing_proof(finding: &Finding) -> bool {
 
 fn places(report: &Report, severity: Severity) -> Vec<Place<'_>> {
     let mut places: Vec<Place<'_>> = Vec::new();
+    let mut known: BTreeMap<Option<&FiledUnder>, usize> = BTreeMap::new();
+    let titles = Titles::new(report);
     for (item, finding) in all(report).filter(|(_, f)| f.severity == severity) {
         if item.is_none() && is_missing_proof(finding) {
             continue;
         }
         let filed = item.map(|i| &i.filed_under);
-        match places.iter_mut().find(|p| p.filed == filed) {
+        let at = *known.entry(filed).or_insert(places.len());
+        match places.get_mut(at) {
             Some(place) => place.findings.push((item, finding)),
-            None => places.push(Place { filed, title: filed.and_then(|f| title(report, f)), findings: vec![(item, finding)] }),
+            None => places.push(Place { filed, title: filed.and_then(|f| titles.of(f)), findings: vec![(item, finding)] }),
         }
     }
     places
 }
 
-fn title<'a>(report: &'a Report, filed: &FiledUnder) -> Option<Titled<'a>> {
-    match filed {
-        FiledUnder::Preuve(id) => report.preuves.iter().find(|p| p.id == *id).map(|p| Titled::Wording(&p.title)),
-        FiledUnder::Slot(id) => report.slots.iter().find(|s| s.id == *id).map(|s| Titled::Name(&s.title)),
+/// Titles of proofs and slots by id.
+struct Titles<'a> {
+    preuves: BTreeMap<&'a str, &'a str>,
+    slots: BTreeMap<&'a str, &'a crate::model::Text>,
+}
+
+impl<'a> Titles<'a> {
+    fn new(report: &'a Report) -> Self {
+        Self {
+            preuves: report.preuves.iter().map(|p| (p.id.as_str(), p.title.as_str())).collect(),
+            slots: report.slots.iter().map(|s| (s.id.as_str(), &s.title)).collect(),
+        }
+    }
+
+    fn of(&self, filed: &FiledUnder) -> Option<Titled<'a>> {
+        match filed {
+            FiledUnder::Preuve(id) => self.preuves.get(id.as_str()).map(|title| Titled::Wording(title)),
+            FiledUnder::Slot(id) => self.slots.get(id.as_str()).map(|title| Titled::Name(title)),
+        }
     }
 }
 
@@ -227,7 +245,7 @@ struct Message {
 impl Message {
     /// Adds `block` where it fits; once something was left out, so is all that follows it.
     fn add(&mut self, block: &str, points: usize) -> bool {
-        self.is_full |= self.text.chars().count() + block.chars().count() > MAX_CHARS - RESERVE;
+        self.is_full = self.is_full || self.text.chars().count() + block.chars().count() > MAX_CHARS - RESERVE;
         if self.is_full {
             self.left_out += points;
         } else {
@@ -243,20 +261,11 @@ impl Message {
     /// What, where, why and how for one place.
     fn place(&mut self, place: &Place<'_>, words: Words, explained: &mut BTreeSet<String>) {
         let mut heading = format!("\n{}\n", place.heading(words));
-        let mut by_code: Vec<(&str, Option<&str>, usize)> = Vec::new();
+        let mut by_code: BTreeMap<(&str, Option<&str>), usize> = BTreeMap::new();
         for (item, finding) in &place.findings {
-            let key = (finding.code.as_str(), item.map(|i| i.id.as_str()));
-            let seen = match by_code.iter_mut().find(|(code, id, _)| (*code, *id) == key) {
-                Some((_, _, n)) => {
-                    *n += 1;
-                    *n
-                }
-                None => {
-                    by_code.push((key.0, key.1, 1));
-                    1
-                }
-            };
-            if seen > SHOWN_PER_CODE {
+            let seen = by_code.entry((finding.code.as_str(), item.map(|i| i.id.as_str()))).or_default();
+            *seen += 1;
+            if *seen > SHOWN_PER_CODE || self.is_full {
                 // The first ones say what is wrong and how to fix all of them.
                 self.left_out += 1;
                 continue;
@@ -287,9 +296,11 @@ impl Message {
         let heading = place.heading(words);
         let name = heading.split(" – ").next().unwrap_or(&heading);
         let mut lines: Vec<(String, usize)> = Vec::new();
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
         for (item, finding) in &place.findings {
             let line = format!("- {name}, {}{}\n", position(*item, finding, words), clean(finding.summary.get(words.lang), MAX_NAME * 2));
-            match lines.iter_mut().find(|(l, _)| *l == line) {
+            let at = *known.entry(line.clone()).or_insert(lines.len());
+            match lines.get_mut(at) {
                 Some((_, n)) => *n += 1,
                 None => lines.push((line, 1)),
             }

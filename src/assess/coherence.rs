@@ -14,6 +14,7 @@ use regex::Regex;
 
 use crate::model::facts::Facts;
 use crate::model::submission::FiledUnder;
+use crate::model::work::Work;
 use crate::model::{Place, Signal};
 use crate::pipeline::catalogue::Preuve;
 use crate::pipeline::guards::CoherencePolicy;
@@ -79,13 +80,20 @@ impl<'a> Known<'a> {
 }
 
 /// The signals of one item filed under `filed` (canonical). Nothing is said of slots and unknown proofs.
-pub fn signals(known: &Known<'_>, filed: &FiledUnder, name: &str, facts: Option<&Facts>, policy: &CoherencePolicy) -> Vec<Signal> {
+pub fn signals(
+    known: &Known<'_>,
+    filed: &FiledUnder,
+    name: &str,
+    facts: Option<&Facts>,
+    policy: &CoherencePolicy,
+    work: &Work,
+) -> Vec<Signal> {
     let FiledUnder::Preuve(own) = filed else { return Vec::new() };
     let Some(meaning) = known.meanings.get(own).filter(|m| m.is_preuve) else { return Vec::new() };
     let mut out = Vec::new();
-    out.extend(names(known, own, meaning, name, facts));
+    out.extend(names(known, own, meaning, name, facts, work));
     if let Some(facts) = facts {
-        out.extend(text(known, own, meaning, facts, policy));
+        out.extend(text(known, own, meaning, facts, policy, work));
     }
     out
 }
@@ -95,35 +103,50 @@ fn names_own(own: &str, meaning: &Meaning, id: &str) -> bool {
     id == own || meaning.scenarios.contains(id) || meaning.exigences.contains(id)
 }
 
-fn names(known: &Known<'_>, own: &str, meaning: &Meaning, name: &str, facts: Option<&Facts>) -> Option<Signal> {
-    let mut cited: Vec<(String, Place)> = ids_in_name(known, name).into_iter().map(|id| (id, Place::default())).collect();
-    if cited.is_empty()
+/// The ids that names cite, and where the first of them stands.
+#[derive(Debug, Default)]
+struct Cited {
+    ids: BTreeSet<String>,
+    first: Option<Place>,
+}
+
+fn names(known: &Known<'_>, own: &str, meaning: &Meaning, name: &str, facts: Option<&Facts>, work: &Work) -> Option<Signal> {
+    let mut cited = Cited { ids: ids_in_name(known, name, work).into_iter().collect(), first: Some(Place::default()) };
+    if cited.ids.is_empty()
         && let Some(facts) = facts
     {
-        members(known, facts, &[], &mut cited);
+        cited.first = None;
+        members(known, facts, &mut Vec::new(), &mut cited, work);
     }
-    if cited.is_empty() || cited.iter().any(|(id, _)| names_own(own, meaning, id)) {
+    if cited.ids.is_empty() || cited.ids.iter().any(|id| names_own(own, meaning, id)) {
         return None;
     }
-    let place = cited[0].1.clone();
-    let ids: BTreeSet<&str> = cited.iter().map(|(id, _)| id.as_str()).collect();
+    let ids: BTreeSet<&str> = cited.ids.iter().map(String::as_str).collect();
+    let place = cited.first.unwrap_or_default();
     Some(Signal::new("coherence-name-other-proof").at(place).arg("preuve", own).arg("cited", list(&ids)))
 }
 
-/// The ids that the names of members cite.
-fn members(known: &Known<'_>, facts: &Facts, way: &[String], cited: &mut Vec<(String, Place)>) {
-    for member in facts.members() {
-        let inside: Vec<String> = way.iter().cloned().chain([member.name.clone()]).collect();
-        let place = Place { members: inside.clone(), ..Place::default() };
-        cited.extend(ids_in_name(known, &member.name).into_iter().map(|id| (id, place.clone())));
-        if let Some(inner) = &member.facts {
-            members(known, inner, &inside, cited);
+/// The ids that the names of members cite. `way` leads to `facts`.
+fn members<'f>(known: &Known<'_>, facts: &'f Facts, way: &mut Vec<&'f str>, cited: &mut Cited, work: &Work) {
+    for member in work.each(facts.members()) {
+        way.push(&member.name);
+        let ids = ids_in_name(known, &member.name, work);
+        if !ids.is_empty() && cited.first.is_none() {
+            cited.first = Some(Place { members: way.iter().map(|name| (*name).to_owned()).collect(), ..Place::default() });
         }
+        cited.ids.extend(ids);
+        if let Some(inner) = &member.facts {
+            members(known, inner, way, cited, work);
+        }
+        way.pop();
     }
 }
 
 /// The ids that a file name or path cites, in any spelling that a name can have (`INS_02_01_01 - capture.png`).
-fn ids_in_name(known: &Known<'_>, name: &str) -> Vec<String> {
+fn ids_in_name(known: &Known<'_>, name: &str, work: &Work) -> Vec<String> {
+    if !work.read(name.len()) {
+        return Vec::new();
+    }
     // The extension is no part of an id: `INS.02.01` + `.mp4`.
     let stem = name.rsplit_once('.').filter(|(_, e)| e.chars().any(char::is_alphabetic)).map_or(name, |(stem, _)| stem);
     let runs = runs(stem);
@@ -157,9 +180,9 @@ struct Mentions {
     is_prominent: bool,
 }
 
-fn text(known: &Known<'_>, own: &str, meaning: &Meaning, facts: &Facts, policy: &CoherencePolicy) -> Option<Signal> {
+fn text(known: &Known<'_>, own: &str, meaning: &Meaning, facts: &Facts, policy: &CoherencePolicy, work: &Work) -> Option<Signal> {
     let mut mentions = BTreeMap::new();
-    if !read(known, facts, &[], &mut mentions) {
+    if !read(known, facts, &mut Vec::new(), &mut mentions, work) {
         // The text was cut: its own requirement may be named further on.
         return None;
     }
@@ -184,32 +207,36 @@ fn text(known: &Known<'_>, own: &str, meaning: &Meaning, facts: &Facts, policy: 
     )
 }
 
-/// Collects what the text of a file and of its members mentions; `false` where some text was cut.
-fn read(known: &Known<'_>, facts: &Facts, way: &[String], mentions: &mut BTreeMap<String, Mentions>) -> bool {
-    let inside = |place: &Place| {
-        let mut place = place.clone();
-        place.members.splice(0..0, way.iter().cloned());
+/// Collects what the text of a file and of its members mentions; `false` where some text was cut. `way` leads to `facts`.
+fn read<'f>(known: &Known<'_>, facts: &'f Facts, way: &mut Vec<&'f str>, mentions: &mut BTreeMap<String, Mentions>, work: &Work) -> bool {
+    let inside = |place: Place, way: &[&str]| {
+        let mut place = place;
+        place.members.splice(0..0, way.iter().map(|name| (*name).to_owned()));
         place
     };
     let titles = facts.metadata.iter().filter(|(key, _)| key.to_lowercase().contains("title") || key.to_lowercase().contains("subject"));
-    for (key, value) in titles {
-        cite(known, value, &inside(&Place::part(key.as_str())), true, mentions);
+    for (key, value) in work.each(titles) {
+        cite(known, value, &|| inside(Place::part(key.as_str()), way), true, mentions, work);
     }
-    for (n, chunk) in facts.text.iter().enumerate() {
+    for (n, chunk) in work.each(facts.text.iter().enumerate()) {
         let is_first = n == 0 || chunk.place.page == Some(1);
-        cite(known, &chunk.text, &inside(&chunk.place), is_first, mentions);
+        cite(known, &chunk.text, &|| inside(chunk.place.clone(), way), is_first, mentions, work);
     }
     let mut whole = !facts.text_truncated;
-    for member in facts.members() {
+    for member in work.each(facts.members()) {
         if let Some(inner) = &member.facts {
-            let way: Vec<String> = way.iter().cloned().chain([member.name.clone()]).collect();
-            whole &= read(known, inner, &way, mentions);
+            way.push(&member.name);
+            whole &= read(known, inner, way, mentions, work);
+            way.pop();
         }
     }
     whole
 }
 
-fn cite(known: &Known<'_>, text: &str, place: &Place, is_first: bool, mentions: &mut BTreeMap<String, Mentions>) {
+fn cite(known: &Known<'_>, text: &str, place: &dyn Fn() -> Place, is_first: bool, mentions: &mut BTreeMap<String, Mentions>, work: &Work) {
+    if !work.read(text.len()) {
+        return;
+    }
     for found in spelled().find_iter(text) {
         let before = text[..found.start()].chars().next_back();
         let mut after = text[found.end()..].chars();
@@ -224,8 +251,8 @@ fn cite(known: &Known<'_>, text: &str, place: &Place, is_first: bool, mentions: 
         let Some(id) = known.find(found.as_str()) else { continue };
         let Some(meaning) = known.meanings.get(id) else { continue };
         for exigence in &meaning.exigences {
-            let mention = mentions.entry(exigence.clone()).or_insert_with(|| Mentions { first: place.clone(), ..Mentions::default() });
-            mention.count += 1;
+            let mention = mentions.entry(exigence.clone()).or_insert_with(|| Mentions { first: place(), ..Mentions::default() });
+            mention.count = mention.count.saturating_add(1);
             mention.is_prominent |= (is_first && found.start() < HEADING) || !meaning.scenarios.is_empty();
             mention.ids.insert(id.to_owned());
         }
@@ -307,7 +334,7 @@ mod tests {
     fn found(own: &str, name: &str, facts: &Facts) -> Vec<Signal> {
         let catalogue = catalogue();
         let known = Known::new(&catalogue, &canonical);
-        signals(&known, &FiledUnder::Preuve(own.into()), name, Some(facts), &CoherencePolicy::default())
+        signals(&known, &FiledUnder::Preuve(own.into()), name, Some(facts), &CoherencePolicy::default(), &Work::unbounded())
     }
 
     #[test]
@@ -390,7 +417,7 @@ mod tests {
         let known = Known::new(&catalogue, &canonical);
         let facts = document(&["INS.05.01.01"]);
         for filed in [FiledUnder::Slot("documentation".into()), FiledUnder::Preuve("XX.01".into())] {
-            assert!(signals(&known, &filed, "INS.05.01.01.pdf", Some(&facts), &CoherencePolicy::default()).is_empty());
+            assert!(signals(&known, &filed, "INS.05.01.01.pdf", Some(&facts), &CoherencePolicy::default(), &Work::unbounded()).is_empty());
         }
     }
 

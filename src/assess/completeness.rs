@@ -6,6 +6,7 @@ use crate::model::facts::{Facts, WorkbookFacts};
 use crate::model::gazelle::GazellePolicy;
 use crate::model::report::{ChapterReport, ItemReport, ObsoleteColumn, ObsoleteRow, PreuveReport, SlotReport, TopicMention};
 use crate::model::submission::{FiledUnder, Item, Stage, Submission};
+use crate::model::work::Work;
 use crate::model::{Signal, Text, Verdict};
 use crate::pipeline::catalogue::Preuve;
 use crate::pipeline::columns::{Column, ColumnModel};
@@ -14,6 +15,7 @@ use crate::pipeline::guards::Guards;
 use crate::pipeline::{Loaded, Pipeline, Reader, Slot, ids};
 
 use super::documentation::{self, DeclaredProfile};
+use super::edits;
 use super::file_rules::FileRules;
 use super::obsolete_versions;
 use super::policy::{self, Severities};
@@ -165,11 +167,13 @@ impl<'a> Expected<'a> {
     }
 
     /// What is expected and absent, and what is too many.
-    pub fn missing(&self, items: &[ItemReport]) -> Vec<Signal> {
+    pub fn missing(&self, items: &[ItemReport], work: &Work) -> Vec<Signal> {
         let mut out = Vec::new();
+        let filed = by_place(items, work);
+        let count_of = |place| filed.get(&place).map_or(0, Vec::len);
         if !matches!(self.stage, Stage::Chapter { .. }) {
             for slot in &self.loaded.pipeline.slots {
-                let count = items.iter().filter(|i| i.filed_under == FiledUnder::Slot(slot.id.clone())).count();
+                let count = count_of(FiledUnder::Slot(slot.id.clone()));
                 if count == 0 && slot.required {
                     out.push(Signal::new("slot-missing").arg("title_fr", slot.title.fr.as_str()).arg("title_en", slot.title.en.as_str()));
                 }
@@ -184,7 +188,7 @@ impl<'a> Expected<'a> {
             }
         }
         for preuve in &self.preuves {
-            let count = items.iter().filter(|i| i.filed_under == FiledUnder::Preuve(preuve.id.clone())).count();
+            let count = count_of(FiledUnder::Preuve(preuve.id.clone()));
             if count == 0 {
                 let signal = if preuve.conditional { Signal::new("preuve-missing-conditional") } else { Signal::new("preuve-missing") };
                 out.push(
@@ -208,11 +212,12 @@ impl<'a> Expected<'a> {
     }
 
     /// One line per applicable proof.
-    pub fn preuve_reports(&self, items: &[ItemReport]) -> Vec<PreuveReport> {
+    pub fn preuve_reports(&self, items: &[ItemReport], work: &Work) -> Vec<PreuveReport> {
+        let filed = by_place(items, work);
         self.preuves
             .iter()
             .map(|p| {
-                let here: Vec<&ItemReport> = items.iter().filter(|i| i.filed_under == FiledUnder::Preuve(p.id.clone())).collect();
+                let here = filed.get(&FiledUnder::Preuve(p.id.clone())).map(Vec::as_slice).unwrap_or_default();
                 PreuveReport {
                     id: p.id.clone(),
                     title: p.title.clone(),
@@ -223,7 +228,7 @@ impl<'a> Expected<'a> {
                     scenario_title: p.scenario_title.clone(),
                     criticite: p.criticite.clone(),
                     conditional: p.conditional,
-                    verdict: worst(&here),
+                    verdict: worst(here),
                     items: here.iter().map(|i| i.id.clone()).collect(),
                 }
             })
@@ -257,19 +262,20 @@ impl<'a> Expected<'a> {
     }
 
     /// One line per eligibility slot.
-    pub fn slot_reports(&self, items: &[ItemReport]) -> Vec<SlotReport> {
+    pub fn slot_reports(&self, items: &[ItemReport], work: &Work) -> Vec<SlotReport> {
         if matches!(self.stage, Stage::Chapter { .. }) {
             return Vec::new();
         }
+        let filed = by_place(items, work);
         let slots = self.loaded.pipeline.slots.iter();
         slots
             .map(|slot| {
-                let here: Vec<&ItemReport> = items.iter().filter(|i| i.filed_under == FiledUnder::Slot(slot.id.clone())).collect();
+                let here = filed.get(&FiledUnder::Slot(slot.id.clone())).map(Vec::as_slice).unwrap_or_default();
                 SlotReport {
                     id: slot.id.clone(),
                     title: slot.title.clone(),
                     required: slot.required,
-                    verdict: worst(&here),
+                    verdict: worst(here),
                     items: here.iter().map(|i| i.id.clone()).collect(),
                 }
             })
@@ -302,32 +308,47 @@ pub fn slot_rules<'a>(loaded: &'a Loaded, slot: &'a Slot) -> Option<FileRules<'a
 }
 
 /// Marks items that hold the same bytes.
-pub fn duplicates(expected: &Expected<'_>, items: &mut [ItemReport]) {
+pub fn duplicates(expected: &Expected<'_>, items: &mut [ItemReport], work: &Work) {
+    /// Other places named in a finding; the rest is counted.
+    const NAMED: usize = 8;
     let mut by_digest: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (n, item) in items.iter().enumerate() {
+    for (n, item) in work.each(items.iter().enumerate()) {
         if let (Some(digest), Some(1..)) = (&item.sha256, item.size) {
             by_digest.entry(digest.clone()).or_default().push(n);
         }
     }
     for same in by_digest.into_values().filter(|same| same.len() > 1) {
-        for &n in &same {
+        // What is said of each of them comes from one list of the places, made once.
+        let places: BTreeSet<FiledUnder> = same.iter().map(|n| items[*n].filed_under.clone()).collect();
+        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+        for place in &places {
+            *named.entry(place_name(place)).or_default() += 1;
+        }
+        let (first, second) = (items[same[0]].name.clone(), items[same[1]].name.clone());
+        for n in work.each(same) {
             let here = &items[n].filed_under;
-            let elsewhere: Vec<String> =
-                same.iter().filter(|o| **o != n && items[**o].filed_under != *here).map(|o| place_name(&items[*o].filed_under)).collect();
-            let signal = if elsewhere.is_empty() {
-                let other = same.iter().find(|o| **o != n).map_or("", |o| items[*o].name.as_str());
-                Signal::new("duplicate-in-place").arg("other", other)
+            let signal = if places.len() == 1 {
+                let other = if items[n].name == first { &second } else { &first };
+                Signal::new("duplicate-in-place").arg("other", other.as_str())
             } else {
-                let mut elsewhere = elsewhere;
-                elsewhere.sort();
-                elsewhere.dedup();
-                let count = elsewhere.len();
-                elsewhere.truncate(8);
-                Signal::new("duplicate-elsewhere").arg("places", elsewhere.join(", ")).arg("count", count)
+                // A slot and a proof may have the same name.
+                let is_elsewhere = |(name, count): &(&&str, &usize)| **name != place_name(here) || **count > 1;
+                let count = named.len() - usize::from(named.get(place_name(here)) == Some(&1));
+                let shown: Vec<&str> = named.iter().filter(is_elsewhere).take(NAMED).map(|(name, _)| *name).collect();
+                Signal::new("duplicate-elsewhere").arg("places", shown.join(", ")).arg("count", count)
             };
             items[n].findings.extend(policy::finding(&signal, expected.severities()));
         }
     }
+}
+
+/// Items by where they are filed, each in the order of `items`.
+fn by_place<'i>(items: &'i [ItemReport], work: &Work) -> BTreeMap<FiledUnder, Vec<&'i ItemReport>> {
+    let mut filed: BTreeMap<FiledUnder, Vec<&ItemReport>> = BTreeMap::new();
+    for item in work.each(items) {
+        filed.entry(item.filed_under.clone()).or_default().push(item);
+    }
+    filed
 }
 
 /// What the slots' readers found.
@@ -345,24 +366,28 @@ pub struct SlotReading {
 
 /// Reads the content of the slots that have a reader. What a reader says of a file goes to that file; what it
 /// says of the absence of files goes to the submission.
-pub fn read_slots(expected: &Expected<'_>, submission: &Submission, items: &mut [ItemReport]) -> SlotReading {
+pub fn read_slots(expected: &Expected<'_>, submission: &Submission, items: &mut [ItemReport], work: &Work) -> SlotReading {
     let mut reading = SlotReading::default();
     if matches!(submission.stage, Stage::Chapter { .. }) {
         return reading;
     }
     let pipeline = &expected.loaded.pipeline;
     for slot in &pipeline.slots {
-        let here: Vec<usize> = (0..items.len()).filter(|n| items[*n].filed_under == FiledUnder::Slot(slot.id.clone())).collect();
+        let here: Vec<usize> = work
+            .each(items.iter().enumerate())
+            .filter(|(_, item)| matches!(&item.filed_under, FiledUnder::Slot(id) if *id == slot.id))
+            .map(|(n, _)| n)
+            .collect();
         match slot.reader {
             Some(Reader::VersionsObsoletes) => {
                 if let Some(model) = &pipeline.versions_obsoletes {
-                    read_obsolete_versions(expected, model, &here, items, &mut reading);
+                    read_obsolete_versions(expected, model, &here, items, &mut reading, work);
                 }
             }
             Some(Reader::Documentation) => {
                 if let Some(config) = &pipeline.documentation {
                     let declared = declared_profiles(pipeline, submission);
-                    read_documentation(expected, config, &declared, &here, items, &mut reading);
+                    read_documentation(expected, config, &declared, &here, items, &mut reading, work);
                 }
             }
             None => {}
@@ -377,6 +402,7 @@ fn read_obsolete_versions(
     here: &[usize],
     items: &mut [ItemReport],
     reading: &mut SlotReading,
+    work: &Work,
 ) {
     if here.is_empty() {
         reading.signals.push(Signal::new("obsolete-versions-absent"));
@@ -385,14 +411,15 @@ fn read_obsolete_versions(
     for &n in here {
         let item = &mut items[n];
         let Some(facts) = &item.facts else { continue };
-        for (members, workbook) in workbooks(facts) {
-            let read = obsolete_versions::read(workbook, model);
+        let mut told = policy::Told::default();
+        for (members, workbook) in work.each(workbooks(facts)) {
+            let read = obsolete_versions::read(workbook, model, work);
             for row in read.rows {
                 reading.obsolete_versions.push(ObsoleteRow { item: item.id.clone(), sheet: row.sheet, row: row.row, values: row.values });
             }
             for mut signal in read.signals {
-                signal.place.members.splice(0..0, members.iter().cloned());
-                item.findings.extend(policy::finding(&signal, expected.severities()));
+                signal.place.members.splice(0..0, members.iter().map(|m| (*m).to_owned()));
+                told.add(&mut item.findings, &signal, expected.severities());
             }
         }
     }
@@ -407,14 +434,19 @@ fn column(column: &Column) -> ObsoleteColumn {
 }
 
 /// The workbooks of a file: itself, or those in an archive, with the path of members that leads to each.
-fn workbooks(facts: &Facts) -> Vec<(Vec<String>, &WorkbookFacts)> {
-    let mut found: Vec<_> = facts.workbook().map(|w| (Vec::new(), w)).into_iter().collect();
-    for member in facts.members() {
-        for (mut path, workbook) in member.facts.as_deref().map(workbooks).unwrap_or_default() {
-            path.insert(0, member.name.clone());
-            found.push((path, workbook));
+fn workbooks(facts: &Facts) -> Vec<(Vec<&str>, &WorkbookFacts)> {
+    fn gather<'f>(facts: &'f Facts, path: &mut Vec<&'f str>, found: &mut Vec<(Vec<&'f str>, &'f WorkbookFacts)>) {
+        found.extend(facts.workbook().map(|workbook| (path.clone(), workbook)));
+        for member in facts.members() {
+            if let Some(inner) = &member.facts {
+                path.push(&member.name);
+                gather(inner, path, found);
+                path.pop();
+            }
         }
     }
+    let mut found = Vec::new();
+    gather(facts, &mut Vec::new(), &mut found);
     found
 }
 
@@ -430,6 +462,7 @@ fn read_documentation(
     here: &[usize],
     items: &mut [ItemReport],
     reading: &mut SlotReading,
+    work: &Work,
 ) {
     // One by one, so that every place names its file; a topic absent from one file may stand in another.
     let mut mentions: BTreeMap<&str, TopicMention> = config
@@ -439,7 +472,7 @@ fn read_documentation(
         .collect();
     for &n in here {
         let Some(facts) = items[n].facts.as_deref() else { continue };
-        let read = documentation::read([facts], config, declared);
+        let read = documentation::read([facts], config, declared, work);
         let id = items[n].id.clone();
         for mention in read.mentions {
             if let Some(known) = mentions.get_mut(mention.topic.as_str()) {
@@ -448,12 +481,13 @@ fn read_documentation(
                 known.places.extend(mention.places.into_iter().take(room).map(|p| (id.clone(), p)));
             }
         }
+        let mut told = policy::Told::default();
         for signal in read.signals.iter().filter(|s| !is_absence(s)) {
-            items[n].findings.extend(policy::finding(signal, expected.severities()));
+            told.add(&mut items[n].findings, signal, expected.severities());
         }
     }
     let all: Vec<&Facts> = here.iter().filter_map(|n| items[*n].facts.as_deref()).collect();
-    reading.signals.extend(documentation::read(all, config, declared).signals.into_iter().filter(is_absence));
+    reading.signals.extend(documentation::read(all, config, declared, work).signals.into_iter().filter(is_absence));
     reading.documentation = config.topics.iter().filter_map(|t| mentions.remove(t.id.as_str())).collect();
 }
 
@@ -462,9 +496,9 @@ fn is_absence(signal: &Signal) -> bool {
     matches!(signal.code.as_str(), "documentation-topic-absent" | "documentation-profile-absent")
 }
 
-fn place_name(filed: &FiledUnder) -> String {
+fn place_name(filed: &FiledUnder) -> &str {
     match filed {
-        FiledUnder::Slot(id) | FiledUnder::Preuve(id) => id.clone(),
+        FiledUnder::Slot(id) | FiledUnder::Preuve(id) => id,
     }
 }
 
@@ -479,7 +513,9 @@ fn count(n: usize) -> u32 {
 
 /// The known id closest to `id`, where one is close enough to be a slip of the finger.
 fn nearest<'k>(id: &str, known: impl Iterator<Item = &'k String>) -> Option<&'k str> {
-    known.map(|k| (strsim::levenshtein(id, k), k.as_str())).filter(|(d, _)| *d <= 2).min().map(|(_, k)| k)
+    /// Typing errors that a slip of the finger makes.
+    const SLIPS: usize = 2;
+    known.filter_map(|k| Some((edits::within(id, k, SLIPS)?, k.as_str()))).min().map(|(_, k)| k)
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@
 //! 3. Topics, terms and profiles come from the pipeline's files, never from here.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization as _;
 
-use crate::model::facts::{Detail, OutlineEntry};
+use crate::model::facts::{Detail, MAX_SIGNALS_PER_CODE, OutlineEntry};
+use crate::model::work::Work;
 use crate::model::{Facts, Place, Signal, Text};
 use crate::pipeline::documentation::{DocumentationConfig, Topic};
 
@@ -31,7 +33,7 @@ pub struct DeclaredProfile {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DocumentationReading {
-    /// Documents, in the order they were met.
+    /// Documents, in the order they were met; at most [`MAX_DOCUMENTS`] of them.
     pub documents: Vec<DocumentReading>,
     /// One per topic that applies, in the order of the configuration.
     pub mentions: Vec<Mention>,
@@ -92,23 +94,27 @@ pub struct Bookmark {
     pub place: Place,
 }
 
+/// Documents that are listed; all are searched. An archive may have ten thousand members.
+const MAX_DOCUMENTS: usize = 500;
+
 /// Reads the documentation: every file of one slot (PDF, office document, or archives of them).
 pub fn read<'f>(
     files: impl IntoIterator<Item = &'f Facts>,
     config: &DocumentationConfig,
     declared: &[DeclaredProfile],
+    work: &Work,
 ) -> DocumentationReading {
     let mut sources = Vec::new();
     for facts in files {
-        collect(facts, &[], &mut sources);
+        collect(facts, &mut Vec::new(), &mut sources, work);
     }
     let mut reading = DocumentationReading::default();
-    for source in &sources {
+    for source in work.each(&sources) {
         reading.describe(source, config);
     }
-    let searchable: Vec<Searchable> = sources.iter().flat_map(searchable).collect();
+    let searchable: Vec<Searchable> = sources.iter().flat_map(searchable).take_while(|s| work.read(s.words.len())).collect();
     let applies = |topic: &&Topic| topic.profiles.is_empty() || topic.profiles.iter().any(|id| declared.iter().any(|p| p.id == *id));
-    reading.mentions = config.topics.iter().filter(applies).map(|topic| mention(topic, declared, &searchable, config)).collect();
+    reading.mentions = config.topics.iter().filter(applies).map(|topic| mention(topic, declared, &searchable, config, work)).collect();
     // Nothing is said of topics where there is nothing to read.
     if searchable.iter().any(|s| !s.outline) {
         reading.absences(config, declared);
@@ -116,23 +122,23 @@ pub fn read<'f>(
     reading
 }
 
-/// A document and its path.
+/// A document and its path, which the documents of one archive share.
 struct Source<'f> {
-    members: Vec<String>,
+    members: Vec<Rc<str>>,
     facts: &'f Facts,
 }
 
-fn collect<'f>(facts: &'f Facts, path: &[String], sources: &mut Vec<Source<'f>>) {
+fn collect<'f>(facts: &'f Facts, path: &mut Vec<Rc<str>>, sources: &mut Vec<Source<'f>>, work: &Work) {
     let readable = matches!(facts.detail, Some(Detail::Pdf(_) | Detail::Office(_))) || !facts.text.is_empty();
     if readable && facts.members().is_empty() {
-        sources.push(Source { members: path.to_vec(), facts });
+        sources.push(Source { members: path.clone(), facts });
     }
     // The depth of archives in archives was bounded when the facts were made.
-    for member in facts.members() {
+    for member in work.each(facts.members()) {
         if let Some(inner) = &member.facts {
-            let mut path = path.to_vec();
-            path.push(member.name.clone());
-            collect(inner, &path, sources);
+            path.push(member.name.as_str().into());
+            collect(inner, path, sources, work);
+            path.pop();
         }
     }
 }
@@ -148,20 +154,31 @@ impl DocumentationReading {
         let outline = facts.pdf().map(|pdf| pdf.outline.clone()).unwrap_or_default();
         let chars: u64 = facts.text.iter().map(|chunk| chunk.text.chars().count() as u64).sum();
         let title = facts.metadata.get("title").cloned();
-        let shown = title.clone().or_else(|| source.members.last().cloned()).unwrap_or_else(|| "PDF".to_owned());
-        let place = Place { members: source.members.clone(), ..Place::default() };
+        let shown = title.clone().or_else(|| source.members.last().map(ToString::to_string)).unwrap_or_else(|| "PDF".to_owned());
+        let members = || source.members.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let place = || Place { members: members(), ..Place::default() };
         // A PDF that cannot be opened has a finding of its own.
         if let Some(pdf) = facts.pdf().filter(|pdf| pdf.pages > 0) {
             if chars == 0 {
-                let signal = Signal::new("documentation-no-text").at(place.clone());
-                self.signals.push(signal.arg("title", shown.as_str()).arg("pages", pages));
+                self.say("documentation-no-text", |signal| signal.at(place()).arg("title", shown.as_str()).arg("pages", pages));
             }
             if pdf.outline.is_empty() && pages >= config.long_document_pages {
-                let signal = Signal::new("documentation-no-outline").at(place);
-                self.signals.push(signal.arg("title", shown.as_str()).arg("pages", pages));
+                self.say("documentation-no-outline", |signal| signal.at(place()).arg("title", shown.as_str()).arg("pages", pages));
             }
         }
-        self.documents.push(DocumentReading { members: source.members.clone(), title, pages, chars, outline });
+        if self.documents.len() < MAX_DOCUMENTS {
+            self.documents.push(DocumentReading { members: members(), title, pages, chars, outline });
+        }
+    }
+
+    /// Says something of one document; past the number of documents that are named, they are counted.
+    fn say(&mut self, code: &'static str, about: impl FnOnce(Signal) -> Signal) {
+        let signal = Signal::new(code);
+        let mut same = self.signals.iter_mut().filter(|s| s.code == signal.code);
+        match same.nth(MAX_SIGNALS_PER_CODE - 1) {
+            Some(last) => last.more += 1,
+            None => self.signals.push(about(signal)),
+        }
     }
 
     fn absences(&mut self, config: &DocumentationConfig, declared: &[DeclaredProfile]) {
@@ -189,29 +206,46 @@ struct Searchable {
     /// The same with words cut at a line end joined again; absent where there are none.
     joined: Option<String>,
     place: Place,
+    /// The way to its document.
+    members: Vec<Rc<str>>,
     /// A bookmark's title, as written.
     title: String,
     outline: bool,
 }
 
+impl Searchable {
+    fn seen_from_outside(&self) -> Place {
+        let mut place = self.place.clone();
+        place.members.splice(0..0, self.members.iter().map(ToString::to_string));
+        place
+    }
+}
+
 fn searchable<'s>(source: &'s Source<'_>) -> impl Iterator<Item = Searchable> + 's {
-    let at = |place: &Place| source.members.iter().rev().fold(place.clone(), |place, name| place.inside(name));
     let text = source.facts.text.iter().map(move |chunk| {
         let joined = join_hyphenated(&chunk.text).map(|text| words(&text));
-        Searchable { words: words(&chunk.text), joined, place: at(&chunk.place), title: String::new(), outline: false }
+        Searchable {
+            words: words(&chunk.text),
+            joined,
+            place: chunk.place.clone(),
+            members: source.members.clone(),
+            title: String::new(),
+            outline: false,
+        }
     });
     let outline = source.facts.pdf().map(|pdf| pdf.outline.as_slice()).unwrap_or_default();
     let bookmarks = outline.iter().map(move |entry| Searchable {
         words: words(&entry.title),
         joined: None,
-        place: at(&entry.page.map_or_else(Place::default, Place::page)),
+        place: entry.page.map_or_else(Place::default, Place::page),
+        members: source.members.clone(),
         title: entry.title.clone(),
         outline: true,
     });
     text.chain(bookmarks)
 }
 
-fn mention(topic: &Topic, declared: &[DeclaredProfile], sources: &[Searchable], config: &DocumentationConfig) -> Mention {
+fn mention(topic: &Topic, declared: &[DeclaredProfile], sources: &[Searchable], config: &DocumentationConfig, work: &Work) -> Mention {
     let mut mention = Mention { topic: topic.id.clone(), title: topic.title.clone(), ..Mention::default() };
     mention.profiles = topic.profiles.iter().filter(|id| declared.iter().any(|p| p.id == **id)).cloned().collect();
     // Aliases that differ by case or accents only are one term.
@@ -220,6 +254,9 @@ fn mention(topic: &Topic, declared: &[DeclaredProfile], sources: &[Searchable], 
     terms.dedup_by(|a, b| a.0 == b.0);
     let mut found = BTreeSet::new();
     for source in sources {
+        if !work.read(source.words.len() * terms.len()) {
+            break;
+        }
         let mut here = 0;
         for (term, written) in &terms {
             let count = occurrences(&source.words, term).max(source.joined.as_deref().map_or(0, |text| occurrences(text, term)));
@@ -233,12 +270,15 @@ fn mention(topic: &Topic, declared: &[DeclaredProfile], sources: &[Searchable], 
         }
         if source.outline {
             if mention.bookmarks.len() < config.max_places {
-                mention.bookmarks.push(Bookmark { title: source.title.clone(), place: source.place.clone() });
+                mention.bookmarks.push(Bookmark { title: source.title.clone(), place: source.seen_from_outside() });
             }
         } else {
             mention.count += here;
-            if mention.places.len() < config.max_places && mention.places.last() != Some(&source.place) {
-                mention.places.push(source.place.clone());
+            if mention.places.len() < config.max_places {
+                let place = source.seen_from_outside();
+                if mention.places.last() != Some(&place) {
+                    mention.places.push(place);
+                }
             }
         }
     }
@@ -315,6 +355,14 @@ mod tests {
 
     use super::*;
     use crate::model::facts::{ArchiveFacts, MemberFacts, PdfFacts, TextChunk};
+
+    fn read<'f>(
+        files: impl IntoIterator<Item = &'f Facts>,
+        config: &DocumentationConfig,
+        declared: &[DeclaredProfile],
+    ) -> DocumentationReading {
+        super::read(files, config, declared, &Work::unbounded())
+    }
 
     fn pdf(pages: &[&str], outline: &[&str]) -> Facts {
         let entry = |title: &&str| OutlineEntry { level: 0, title: (*title).to_owned(), page: Some(1) };

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::model::facts::Facts;
+use crate::model::facts::{Facts, MAX_SIGNALS_PER_CODE};
 use crate::model::format::Family;
 use crate::model::text::is_unsafe_to_show;
+use crate::model::work::Work;
 use crate::model::{Format, Place, Signal};
 use crate::pipeline::{FormatSet, SizeLimit};
 
@@ -42,7 +43,7 @@ pub struct FileRules<'a> {
 const MAX_NAME_BYTES: usize = 255;
 
 /// The signals of one file.
-pub fn signals(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRules<'_>>) -> Vec<Signal> {
+pub fn signals(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRules<'_>>, work: &Work) -> Vec<Signal> {
     let mut out = Vec::new();
     name(declared.name, &mut out);
     if let (Some(said), Some(seen)) = (declared.size, looked.size)
@@ -72,7 +73,7 @@ pub fn signals(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRu
         extension(declared.name, format, facts, &mut out);
         media_type(declared, format, &mut out);
         if let (Some(rules), Some(format)) = (rules, format) {
-            accepted(format, facts, rules, &mut out);
+            accepted(format, facts, rules, work, &mut out);
         }
     }
     out
@@ -197,7 +198,7 @@ fn media_type(declared: &Declared<'_>, format: Option<Format>, out: &mut Vec<Sig
     out.push(Signal::new("file-media-type-mismatch").arg("declared", said).arg("format", format.label()));
 }
 
-fn accepted(format: Format, facts: &Facts, rules: &FileRules<'_>, out: &mut Vec<Signal>) {
+fn accepted(format: Format, facts: &Facts, rules: &FileRules<'_>, work: &Work, out: &mut Vec<Signal>) {
     if format == Format::OoxmlEncrypted {
         // What is inside cannot be told; « encrypted » says what to do.
         return;
@@ -212,14 +213,19 @@ fn accepted(format: Format, facts: &Facts, rules: &FileRules<'_>, out: &mut Vec<
         out.push(Signal::new("format-not-accepted").arg("format", format.label()).arg("accepted", accepted.join(", ")));
     }
     if format == Format::Zip && (rules.members_follow || is_overflow) {
-        for member in facts.members() {
+        let mut seen = 0;
+        for member in work.each(facts.members()) {
             let Some(inner) = member.facts.as_deref() else { continue };
             if let Some(found) = inner.format
                 && !accepts(rules.formats, found)
                 && !rules.formats.unconfirmed.contains(&found)
                 && found != Format::OoxmlEncrypted
             {
-                out.push(Signal::new("archive-member-format").at(Place::member(&member.name)).arg("format", found.label()));
+                seen += 1;
+                match out.last_mut() {
+                    Some(last) if seen > MAX_SIGNALS_PER_CODE => last.more += 1,
+                    _ => out.push(Signal::new("archive-member-format").at(Place::member(&member.name)).arg("format", found.label())),
+                }
             }
         }
     }
@@ -234,7 +240,7 @@ mod tests {
     use super::*;
 
     fn codes(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRules<'_>>) -> Vec<String> {
-        signals(declared, looked, rules).iter().map(|s| s.code.to_string()).collect()
+        signals(declared, looked, rules, &Work::unbounded()).iter().map(|s| s.code.to_string()).collect()
     }
 
     fn named(name: &str) -> Declared<'_> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::model::Signal;
+use crate::model::facts::MAX_SIGNALS_PER_CODE;
 use crate::model::submission::{Stage, Submission};
 use crate::pipeline::Loaded;
 
@@ -42,8 +43,11 @@ fn number(loaded: &Loaded, submission: &Submission, out: &mut Vec<Signal>) {
 
 fn profiles(loaded: &Loaded, submission: &Submission, out: &mut Vec<Signal>) {
     let known = &loaded.pipeline.profiles;
-    for chosen in &submission.candidature.profiles {
-        if !known.iter().any(|p| p.id == *chosen) {
+    let unknown = |chosen: &&String| !known.iter().any(|p| p.id == **chosen);
+    for (n, chosen) in submission.candidature.profiles.iter().filter(unknown).enumerate() {
+        if let Some(last) = out.last_mut().filter(|_| n >= MAX_SIGNALS_PER_CODE) {
+            last.more += 1;
+        } else {
             let ids: Vec<_> = known.iter().map(|p| p.id.as_str()).collect();
             out.push(Signal::new("profile-unknown").arg("profile", chosen.as_str()).arg("known", ids.join(", ")));
         }
@@ -80,8 +84,11 @@ fn identifiers(loaded: &Loaded, submission: &Submission, out: &mut Vec<Signal>) 
             );
         }
     }
-    for id in given.keys() {
-        if !loaded.pipeline.identifiers.iter().any(|r| r.id == *id) {
+    let unknown = |id: &&String| !loaded.pipeline.identifiers.iter().any(|r| r.id == **id);
+    for (n, id) in given.keys().filter(unknown).enumerate() {
+        if let Some(last) = out.last_mut().filter(|_| n >= MAX_SIGNALS_PER_CODE) {
+            last.more += 1;
+        } else {
             out.push(Signal::new("identifier-unknown").arg("id", id.as_str()));
         }
     }

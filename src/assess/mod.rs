@@ -10,6 +10,7 @@ pub mod answer;
 pub mod coherence;
 pub mod completeness;
 pub mod documentation;
+mod edits;
 pub mod file_rules;
 pub mod identity;
 pub mod look_alikes;
@@ -214,12 +215,12 @@ pub fn finish(loaded: &Loaded, submission: &Submission, judged: Vec<Option<Judge
         report.facts = contents.or(report.facts);
         items.push(report);
     }
-    completeness::duplicates(expected, &mut items);
-    let alike = look_alikes::signals(&items, &|filed| expected.exigence(filed), &pipeline.guards.look_alikes);
+    completeness::duplicates(expected, &mut items, work);
+    let alike = look_alikes::signals(&items, &|filed| expected.exigence(filed), &pipeline.guards.look_alikes, work);
     for (n, signal) in alike {
         items[n].findings.extend(policy::finding(&signal, &pipeline.severities));
     }
-    let reading = completeness::read_slots(expected, submission, &mut items);
+    let reading = completeness::read_slots(expected, submission, &mut items, work);
     // Every rule that reads content has run.
     items.iter_mut().zip(leans).for_each(|(item, lean)| item.facts = lean);
     for item in &mut items {
@@ -230,7 +231,7 @@ pub fn finish(loaded: &Loaded, submission: &Submission, judged: Vec<Option<Judge
 
     let mut signals = identity::signals(loaded, submission);
     signals.extend(reading.signals);
-    signals.extend(expected.missing(&items));
+    signals.extend(expected.missing(&items, work));
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, &pipeline.severities)).collect();
     policy::settle(&mut findings);
 
@@ -246,7 +247,7 @@ pub fn finish(loaded: &Loaded, submission: &Submission, judged: Vec<Option<Judge
         item.findings.iter().for_each(|f| totals.count(f));
     }
     findings.iter().for_each(|f| totals.count(f));
-    let preuves = expected.preuve_reports(&items);
+    let preuves = expected.preuve_reports(&items, work);
     totals.preuves_expected = u32::try_from(preuves.len()).unwrap_or(u32::MAX);
     totals.preuves_provided = u32::try_from(preuves.iter().filter(|p| !p.items.is_empty()).count()).unwrap_or(u32::MAX);
     let verdict = Verdict::of(items.iter().flat_map(|i| &i.findings).chain(&findings).map(|f| f.severity));
@@ -275,7 +276,7 @@ pub fn finish(loaded: &Loaded, submission: &Submission, judged: Vec<Option<Judge
         verdict,
         findings,
         chapters: expected.chapter_reports(&preuves),
-        slots: expected.slot_reports(&items),
+        slots: expected.slot_reports(&items, work),
         preuves,
         obsolete_versions: reading.obsolete_versions,
         obsolete_columns: reading.obsolete_columns,
@@ -295,7 +296,7 @@ pub fn finish(loaded: &Loaded, submission: &Submission, judged: Vec<Option<Judge
         let Some(facts) = facts else { continue };
         let shared = masked.entry(Arc::as_ptr(facts)).or_insert_with(|| {
             let mut facts = Facts::clone(facts);
-            privacy::redact(&mut facts, &pipeline.guards.privacy);
+            privacy::redact_facts(&mut facts, &pipeline.guards.privacy, work);
             Arc::new(facts)
         });
         item.facts = Some(Arc::clone(shared));
@@ -319,10 +320,10 @@ fn judge_item(
             let rules = expected.file_rules(&item.filed_under);
             let declared =
                 Declared { name: &file.name, size: file.size, media_type: file.media_type.as_deref(), sha256: file.sha256.as_deref() };
-            signals.extend(file_rules::signals(&declared, looked, rules.as_ref()));
+            signals.extend(file_rules::signals(&declared, looked, rules.as_ref(), work));
             let guards = expected.guards();
-            signals.extend(privacy::signals(&file.name, looked.facts.as_deref(), &guards.privacy));
-            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_deref(), &guards.coherence));
+            signals.extend(privacy::signals(&file.name, looked.facts.as_deref(), &guards.privacy, work));
+            signals.extend(coherence::signals(known, &filed_under, &file.name, looked.facts.as_deref(), &guards.coherence, work));
             (file.name.clone(), false)
         }
         Content::Link(link) => {
@@ -373,9 +374,9 @@ pub fn assess_loose(
 ) -> ItemReport {
     let declared = Declared { name, size: None, media_type: None, sha256: None };
     let mut signals = looked.signals.clone();
-    signals.extend(file_rules::signals(&declared, looked, rules));
+    signals.extend(file_rules::signals(&declared, looked, rules, work));
     let private = PrivacyPolicy::default();
-    signals.extend(privacy::signals(name, looked.facts.as_deref(), &private));
+    signals.extend(privacy::signals(name, looked.facts.as_deref(), &private, work));
     let mut findings: Vec<_> = signals.iter().filter_map(|s| policy::finding(s, severities)).collect();
     if let Some(facts) = &looked.facts {
         findings.extend(policy::findings_of_facts(facts, severities, work));

@@ -16,9 +16,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inspect::sheet::a1;
-use crate::model::facts::{CellValue, Facts, SheetFacts, WorkbookFacts, serial_date};
+use crate::model::facts::{CellValue, Facts, MAX_SIGNALS_PER_CODE, SheetFacts, WorkbookFacts, serial_date};
+use crate::model::work::Work;
 use crate::model::{Place, Signal};
-use crate::pipeline::columns::{Column, ColumnKind, ColumnModel, fold};
+use crate::pipeline::columns::{Choice, Column, ColumnKind, ColumnModel, fold};
+
+use super::edits;
+
+/// Cells of a row that may be headers: a table has some twenty columns, a sheet sixteen thousand.
+const MAX_HEADER_CELLS: usize = 256;
+/// Longest header, characters.
+const MAX_HEADER: usize = 120;
 
 /// What was read of a workbook.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -62,8 +70,8 @@ pub struct ObsoleteRow {
 }
 
 /// Reads the table. Pure: the same workbook and model give the same reading.
-pub fn read(workbook: &WorkbookFacts, model: &ColumnModel) -> ObsoleteReading {
-    let mut reader = Reading::new(workbook, model);
+pub fn read(workbook: &WorkbookFacts, model: &ColumnModel, work: &Work) -> ObsoleteReading {
+    let mut reader = Reading::new(workbook, model, work);
     let skipped = |sheet: &SheetFacts| workbook.sheets.len() > 1 && reader_ignores(model, &sheet.name);
     let visible: Vec<&SheetFacts> = workbook.sheets.iter().filter(|s| !s.hidden && !skipped(s)).collect();
     for sheet in &visible {
@@ -87,6 +95,9 @@ type Rows<'a> = BTreeMap<u32, BTreeMap<u32, &'a CellValue>>;
 
 struct Reading<'a> {
     model: &'a ColumnModel,
+    work: &'a Work,
+    /// By column id: folded spelling → choice.
+    choices: BTreeMap<&'a str, Vec<(String, &'a Choice)>>,
     date_1904: bool,
     none_phrases: Vec<String>,
     none_words: BTreeSet<String>,
@@ -102,9 +113,13 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(workbook: &WorkbookFacts, model: &'a ColumnModel) -> Self {
+    fn new(workbook: &WorkbookFacts, model: &'a ColumnModel, work: &'a Work) -> Self {
+        let spellings =
+            |c: &'a Column| c.values.iter().flat_map(|v| v.spellings.iter().chain([&v.id]).map(move |s| (fold(s), v))).collect::<Vec<_>>();
         Self {
             model,
+            work,
+            choices: model.columns.iter().map(|c| (c.id.as_str(), spellings(c))).collect(),
             date_1904: workbook.date_1904,
             none_phrases: model.none_phrases.iter().map(|p| fold(p)).filter(|p| !p.is_empty()).collect(),
             none_words: model.none_words.iter().map(|p| fold(p)).filter(|p| !p.is_empty()).collect(),
@@ -130,12 +145,12 @@ impl<'a> Reading<'a> {
         let rows = rows_of(sheet);
         self.has_text |= !rows.is_empty();
         let Some((header_row, columns)) = self.find_header(&rows, sheet) else {
-            for (row, cells) in &rows {
+            for (row, cells) in self.work.each(&rows) {
                 self.look_for_none(sheet, *row, cells);
             }
             return;
         };
-        for (row, cells) in rows.range(..header_row) {
+        for (row, cells) in self.work.each(rows.range(..header_row)) {
             self.look_for_none(sheet, *row, cells);
         }
         let by_id: BTreeMap<String, u32> = columns.iter().map(|(column, id)| ((*id).to_owned(), *column)).collect();
@@ -156,7 +171,7 @@ impl<'a> Reading<'a> {
             );
         }
         let mut table = Table { sheet, by_id: &by_id, above: BTreeMap::new(), us_columns: BTreeSet::new(), either: Vec::new() };
-        for (row, cells) in rows.range(header_row + 1..) {
+        for (row, cells) in self.work.each(rows.range(header_row + 1..)) {
             self.row(&mut table, *row, cells, &columns);
         }
         for (column, place, value) in std::mem::take(&mut table.either) {
@@ -170,7 +185,7 @@ impl<'a> Reading<'a> {
     fn find_header(&mut self, rows: &Rows<'_>, sheet: &SheetFacts) -> Option<(u32, BTreeMap<u32, &'a str>)> {
         let needed = if self.model.columns.len() == 1 { 1 } else { 2 };
         let mut best: Option<(u32, BTreeMap<u32, &'a str>)> = None;
-        for (row, cells) in rows.range(..=self.model.header_rows) {
+        for (row, cells) in self.work.each(rows.range(..=self.model.header_rows)) {
             let named = self.match_headers(cells, &[true, false]);
             if !named.is_empty() && self.nearest_header.as_ref().is_none_or(|(n, _)| named.len() > *n) {
                 self.nearest_header = Some((named.len(), Place::cell(sheet.name.as_str(), a1(*row, 1))));
@@ -188,9 +203,9 @@ impl<'a> Reading<'a> {
         let mut named: BTreeMap<u32, &'a str> = BTreeMap::new();
         let mut taken: BTreeSet<&str> = BTreeSet::new();
         for exact in passes.iter().copied() {
-            for (column, value) in cells {
+            for (column, value) in self.work.each(cells.iter().take(MAX_HEADER_CELLS)) {
                 let CellValue::Text(text) = value else { continue };
-                if named.contains_key(column) || text.chars().count() > 120 {
+                if named.contains_key(column) || text.len() > 4 * MAX_HEADER || text.chars().count() > MAX_HEADER {
                     continue;
                 }
                 if let Some(id) = self.header(text, exact)
@@ -287,7 +302,8 @@ impl<'a> Reading<'a> {
     }
 
     fn row(&mut self, table: &mut Table<'_>, row: u32, cells: &BTreeMap<u32, &CellValue>, columns: &BTreeMap<u32, &str>) {
-        let texts: Vec<String> = cells.values().filter_map(|v| as_text(v)).filter(|t| !t.trim().is_empty()).collect();
+        // Every cell is folded several times: counted once, by its text.
+        let texts: Vec<String> = self.work.each(cells.values()).filter_map(|v| as_text(v)).filter(|t| !t.trim().is_empty()).collect();
         let Some(first) = texts.first() else { return };
         let opening = fold(first);
         if self.ignored_rows.iter().any(|w| opening.split(' ').zip(w.split(' ')).filter(|(a, b)| a == b).count() == w.split(' ').count()) {
@@ -394,22 +410,22 @@ impl<'a> Reading<'a> {
 
     fn choice(&mut self, column: &Column, place: Place, text: &str) -> Option<String> {
         let folded = fold(text);
-        let spellings = |c: &'a crate::pipeline::columns::Choice| c.spellings.iter().chain([&c.id]).map(move |s| (fold(s), c));
-        let model_column = self.model.column(&column.id)?;
-        let known: Vec<_> = model_column.values.iter().flat_map(spellings).collect();
+        let known = self.choices.get(column.id.as_str())?;
         if let Some((_, choice)) = known.iter().find(|(s, _)| *s == folded) {
             return Some(choice.id.clone());
         }
+        let unknown = Signal::new("obsolete-versions-choice-unknown").at(place);
+        // Past the number that is shown, only the count grows: nothing is suggested.
+        if self.sink.signals.iter().filter(|s| s.code == unknown.code).count() >= MAX_SIGNALS_PER_CODE {
+            self.sink.push(unknown);
+            return None;
+        }
+        let model_column = self.model.column(&column.id)?;
         let nearest = known.iter().min_by_key(|(s, _)| distance(s, &folded)).map(|(_, c)| *c);
         let suggestion = nearest.map(|c| c.spellings.first().unwrap_or(&c.id).as_str()).unwrap_or_default();
         let expected: Vec<&str> = model_column.values.iter().map(|c| c.spellings.first().unwrap_or(&c.id).as_str()).collect();
         self.sink.push(
-            Signal::new("obsolete-versions-choice-unknown")
-                .at(place)
-                .arg("column", title(column))
-                .arg("value", text)
-                .arg("suggestion", suggestion)
-                .arg("expected", expected.join(" ; ")),
+            unknown.arg("column", title(column)).arg("value", text).arg("suggestion", suggestion).arg("expected", expected.join(" ; ")),
         );
         None
     }
@@ -628,7 +644,7 @@ fn strip_hints(folded: &str) -> String {
 fn typing_error(a: &str, b: &str) -> bool {
     let shorter = a.chars().count().min(b.chars().count());
     let allowed = if shorter >= 12 { 2 } else { usize::from(shorter >= 6) };
-    allowed > 0 && a.chars().count().abs_diff(b.chars().count()) <= allowed && distance(a, b) <= allowed
+    allowed > 0 && edits::within(a, b, allowed).is_some()
 }
 
 /// Edits between two texts (Damerau–Levenshtein, adjacent letters swapped count once), of their first 80
@@ -808,7 +824,7 @@ mod tests {
     }
 
     fn read_sheets(sheets: Vec<SheetFacts>) -> ObsoleteReading {
-        read(&WorkbookFacts { sheets, ..WorkbookFacts::default() }, &ColumnModel::sample())
+        read(&WorkbookFacts { sheets, ..WorkbookFacts::default() }, &ColumnModel::sample(), &Work::unbounded())
     }
 
     fn read_rows(rows: &[&[&str]]) -> ObsoleteReading {
@@ -898,7 +914,9 @@ mod tests {
         let mut one = sheet("F", 1, &[HEADER, &["A", "1"]]);
         one.values.push((2, 4, CellValue::DateSerial(45_657.0)));
         let model = ColumnModel::sample();
-        let read_with = |date_1904| read(&WorkbookFacts { sheets: vec![one.clone()], date_1904, ..WorkbookFacts::default() }, &model);
+        let read_with = |date_1904| {
+            read(&WorkbookFacts { sheets: vec![one.clone()], date_1904, ..WorkbookFacts::default() }, &model, &Work::unbounded())
+        };
         assert_eq!(read_with(false).rows[0].values["date-fin-support"], "2024-12-31");
         assert_eq!(read_with(true).rows[0].values["date-fin-support"], "2029-01-01");
     }
@@ -1009,7 +1027,7 @@ mod tests {
         let read_by = |inspect: fn(&[u8], &mut Context, &mut Facts), bytes: &[u8]| {
             let mut facts = Facts::default();
             inspect(bytes, &mut Context::new(Limits::default()), &mut facts);
-            read(facts.workbook().unwrap(), &ColumnModel::sample())
+            read(facts.workbook().unwrap(), &ColumnModel::sample(), &Work::unbounded())
         };
         let xlsx = read_by(sheet::xlsx, &workbook.save_to_buffer().unwrap());
         let csv = read_by(sheet::csv, csv.as_bytes());

@@ -104,6 +104,28 @@ pub fn fold(findings: &mut Vec<Finding>) {
     *findings = kept;
 }
 
+/// Adds findings to a list one by one, and counts those of one code past [`MAX_FINDINGS_PER_CODE`] before their texts are made.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// By code: how many were added, and where the last one stands.
+    by_code: BTreeMap<Code, (usize, usize)>,
+}
+
+impl Told {
+    /// Adds the finding that `signal` makes to `findings`, to which nothing else is added meanwhile.
+    pub fn add(&mut self, findings: &mut Vec<Finding>, signal: &Signal, severities: &Severities) {
+        let (same, last) = self.by_code.get(&signal.code).copied().unwrap_or_default();
+        if same >= MAX_FINDINGS_PER_CODE {
+            if let Some(last) = findings.get_mut(last) {
+                last.more = last.more.saturating_add(1).saturating_add(signal.more);
+            }
+        } else if let Some(finding) = finding(signal, severities) {
+            self.by_code.insert(signal.code.clone(), (same + 1, findings.len()));
+            findings.push(finding);
+        }
+    }
+}
+
 /// Puts findings in reading order (heaviest first, then code, then as found), and folds floods of one code.
 pub fn settle(findings: &mut Vec<Finding>) {
     findings.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.code.cmp(&b.code)));

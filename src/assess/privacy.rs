@@ -12,11 +12,13 @@
 //! and commune, or 99 and the country), order, and a key that makes the whole divisible by 97.
 
 mod share_keys;
+mod typography;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::model::distinct::Distinct;
 use crate::model::facts::{CellValue, Detail, Facts, MAX_SIGNALS_PER_CODE, SheetFacts};
 use crate::model::finding::Arg;
 use crate::model::gazelle::{GazelleFacts, GazelleOutcome, GazelleReport};
@@ -82,25 +84,44 @@ struct Hit {
     is_test: bool,
 }
 
+/// What belongs to nobody, and what reading for numbers may cost.
+struct Counted<'a> {
+    policy: &'a PrivacyPolicy,
+    work: &'a Work,
+}
+
+impl Deref for Counted<'_> {
+    type Target = PrivacyPolicy;
+
+    fn deref(&self) -> &PrivacyPolicy {
+        self.policy
+    }
+}
+
 /// The signals of one file: of its name, then of everything it shows, members included.
-pub fn signals(name: &str, facts: Option<&Facts>, policy: &PrivacyPolicy) -> Vec<Signal> {
+pub fn signals(name: &str, facts: Option<&Facts>, policy: &PrivacyPolicy, work: &Work) -> Vec<Signal> {
+    let policy = &Counted { policy, work };
     let mut seen = Seen::default();
     for hit in scan(name, "", policy) {
-        seen.add(&hit, Place::default(), true);
+        seen.add(&hit, true, Place::default);
     }
     if let Some(facts) = facts {
-        walk(facts, &[], policy, &mut seen);
+        walk(facts, &mut Vec::new(), policy, &mut seen);
     }
     seen.out
 }
 
 /// `text` with every real-looking number masked; `None` where there is none.
 pub fn masked_text(text: &str, policy: &PrivacyPolicy) -> Option<String> {
-    masked_in_context(text, "", policy)
+    masked_in_context(text, "", &Counted { policy, work: &Work::unbounded() })
 }
 
 /// Masks the numbers in everything that the report shows of a file.
-pub fn redact(facts: &mut Facts, policy: &PrivacyPolicy) {
+pub fn redact_facts(facts: &mut Facts, policy: &PrivacyPolicy, work: &Work) {
+    redact(facts, &Counted { policy, work });
+}
+
+fn redact(facts: &mut Facts, policy: &Counted<'_>) {
     let mask = |text: &mut String| mask_in_place(text, "", policy);
     mask(&mut facts.identification.basis);
     for signal in &mut facts.signals {
@@ -145,7 +166,8 @@ pub fn redact(facts: &mut Facts, policy: &PrivacyPolicy) {
 }
 
 /// Masks the numbers in everything said of one item. Its id stays, it is what the item is called by: see [`mask_ids`].
-pub fn redact_item(item: &mut ItemReport, policy: &PrivacyPolicy, _work: &Work) {
+pub fn redact_item(item: &mut ItemReport, policy: &PrivacyPolicy, work: &Work) {
+    let policy = &Counted { policy, work };
     mask_in_place(&mut item.name, "", policy);
     // A folder of a name that is no id is shown as it is named.
     let (FiledUnder::Slot(place) | FiledUnder::Preuve(place)) = &mut item.filed_under;
@@ -168,19 +190,18 @@ pub fn masked_requests(requests: &[ChangeRequest], policy: &PrivacyPolicy) -> Ve
 /// Masks the numbers in the ids of items that were made from file names; ids stay different from one another.
 /// To be done before anything refers to an item by its id.
 pub fn mask_ids(items: &mut [Item], policy: &PrivacyPolicy) {
-    let mut taken: BTreeSet<String> = items.iter().map(|i| i.id.clone()).collect();
+    let mut ids: Distinct = items.iter().map(|i| i.id.clone()).collect();
     for item in items {
-        let Some(masked) = masked_text(&item.id, policy) else { continue };
-        let numbered = (2..).map(|n: u32| format!("{masked}~{n}"));
-        let free = std::iter::once(masked.clone()).chain(numbered).find(|id| !taken.contains(id));
-        item.id = free.unwrap_or(masked);
-        taken.insert(item.id.clone());
+        if let Some(masked) = masked_text(&item.id, policy) {
+            item.id = ids.give(&masked);
+        }
     }
 }
 
 /// Masks the numbers in a whole report: the last step before anybody sees it.
 pub fn redact_report(report: &mut Report, policy: &PrivacyPolicy, work: &Work) {
     work.each(&mut report.items).for_each(|i| redact_item(i, policy, work));
+    let policy = &Counted { policy, work };
     report.findings.iter_mut().for_each(|f| redact_finding(f, policy));
     for row in &mut report.obsolete_versions {
         row.values.values_mut().for_each(|v| mask_in_place(v, "", policy));
@@ -192,7 +213,7 @@ pub fn redact_report(report: &mut Report, policy: &PrivacyPolicy, work: &Work) {
 }
 
 /// Masks the numbers in a finding: a name that is wrong for another reason must not carry the number either.
-fn redact_finding(finding: &mut Finding, policy: &PrivacyPolicy) {
+fn redact_finding(finding: &mut Finding, policy: &Counted<'_>) {
     for Text { fr, en } in [&mut finding.summary, &mut finding.reason, &mut finding.remedy] {
         mask_in_place(fr, "", policy);
         mask_in_place(en, "", policy);
@@ -201,7 +222,7 @@ fn redact_finding(finding: &mut Finding, policy: &PrivacyPolicy) {
     redact_place(&mut finding.place, policy);
 }
 
-fn redact_args(args: &mut BTreeMap<String, Arg>, policy: &PrivacyPolicy) {
+fn redact_args(args: &mut BTreeMap<String, Arg>, policy: &Counted<'_>) {
     for value in args.values_mut() {
         if let Arg::Str(text) = value {
             mask_in_place(text, "", policy);
@@ -209,14 +230,14 @@ fn redact_args(args: &mut BTreeMap<String, Arg>, policy: &PrivacyPolicy) {
     }
 }
 
-fn redact_place(place: &mut Place, policy: &PrivacyPolicy) {
+fn redact_place(place: &mut Place, policy: &Counted<'_>) {
     for text in place.members.iter_mut().chain(&mut place.part).chain(&mut place.sheet) {
         mask_in_place(text, "", policy);
     }
 }
 
 /// A report nests and has dozens of texts: it is masked as the JSON it will be written as.
-fn redact_gazelle(report: &mut GazelleReport, policy: &PrivacyPolicy) {
+fn redact_gazelle(report: &mut GazelleReport, policy: &Counted<'_>) {
     let masked = serde_json::to_value(&*report).and_then(|mut json| {
         redact_json(&mut json, policy);
         serde_json::from_value(json)
@@ -232,7 +253,7 @@ fn redact_gazelle(report: &mut GazelleReport, policy: &PrivacyPolicy) {
     }
 }
 
-fn redact_json(value: &mut serde_json::Value, policy: &PrivacyPolicy) {
+fn redact_json(value: &mut serde_json::Value, policy: &Counted<'_>) {
     use serde_json::Value;
     // Sub-reports were nested to a bounded depth when they were read.
     match value {
@@ -243,12 +264,19 @@ fn redact_json(value: &mut serde_json::Value, policy: &PrivacyPolicy) {
     }
 }
 
-fn redact_cells(sheet: &mut SheetFacts, policy: &PrivacyPolicy) {
-    for (cell, hits) in cells(sheet, policy) {
-        let Some((_, _, value)) = sheet.values.get_mut(cell) else { continue };
+fn redact_cells(sheet: &mut SheetFacts, policy: &Counted<'_>) {
+    for found in cells(sheet, policy) {
+        for further in found.further.clone() {
+            if let Some((_, _, value)) = sheet.values.get_mut(further)
+                && found.hits.iter().any(|h| !h.is_test)
+            {
+                *value = CellValue::Text("**".into());
+            }
+        }
+        let Some((_, _, value)) = sheet.values.get_mut(found.first) else { continue };
         *value = match value {
-            CellValue::Text(text) => CellValue::Text(replaced(text, &hits)),
-            _ => match hits.iter().find(|h| !h.is_test) {
+            CellValue::Text(text) if found.further.is_empty() => CellValue::Text(replaced(text, &found.hits)),
+            _ => match found.hits.iter().find(|h| !h.is_test) {
                 Some(hit) => CellValue::Text(mask(&hit.number)),
                 None => continue,
             },
@@ -263,13 +291,13 @@ fn redact_cells(sheet: &mut SheetFacts, policy: &PrivacyPolicy) {
     }
 }
 
-fn mask_in_place(text: &mut String, context: &str, policy: &PrivacyPolicy) {
+fn mask_in_place(text: &mut String, context: &str, policy: &Counted<'_>) {
     if let Some(masked) = masked_in_context(text, context, policy) {
         *text = masked;
     }
 }
 
-fn masked_in_context(text: &str, context: &str, policy: &PrivacyPolicy) -> Option<String> {
+fn masked_in_context(text: &str, context: &str, policy: &Counted<'_>) -> Option<String> {
     let hits = scan(text, context, policy);
     let masked = hits.iter().any(|h| !h.is_test).then(|| replaced(text, &hits));
     share_keys::masked(masked.as_deref().unwrap_or(text)).or(masked)
@@ -302,7 +330,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn add(&mut self, hit: &Hit, place: Place, in_name: bool) {
+    /// Counts a number; `place` is only worked out where it is said.
+    fn add(&mut self, hit: &Hit, in_name: bool, place: impl FnOnce() -> Place) {
         let key = (hit.number[..BODY].to_owned(), in_name);
         if let Some(n) = self.known.get(&key) {
             self.out[*n].more += 1;
@@ -315,9 +344,10 @@ impl Seen {
         } else {
             Signal::new("privacy-nir")
         };
+        // At most three codes, each said a bounded number of times.
         let same = self.out.iter().filter(|s| s.code == signal.code).count();
         let at = if same < MAX_SIGNALS_PER_CODE {
-            self.out.push(signal.at(place).arg("number", mask(&hit.number)).arg("characters", hit.number.len()));
+            self.out.push(signal.at(place()).arg("number", mask(&hit.number)).arg("characters", hit.number.len()));
             self.out.len() - 1
         } else {
             // A file of patients: past the cap only the count grows.
@@ -334,9 +364,9 @@ impl Seen {
 }
 
 /// Everything a file shows. `members` is the way to it through archives, masked.
-fn walk(facts: &Facts, members: &[String], policy: &PrivacyPolicy, seen: &mut Seen) {
-    let at = |place: &Place| {
-        let mut place = place.clone();
+fn walk(facts: &Facts, members: &mut Vec<String>, policy: &Counted<'_>, seen: &mut Seen) {
+    let at = |place: Place, members: &[String]| {
+        let mut place = place;
         redact_place(&mut place, policy);
         place.members.splice(0..0, members.iter().cloned());
         place
@@ -344,15 +374,16 @@ fn walk(facts: &Facts, members: &[String], policy: &PrivacyPolicy, seen: &mut Se
     match &facts.detail {
         Some(Detail::Workbook(workbook)) => {
             for sheet in &workbook.sheets {
+                // A CSV has one sheet without name.
+                let name = || (!sheet.name.is_empty()).then(|| sheet.name.clone());
                 for hit in scan(&sheet.name, "", policy) {
-                    seen.add(&hit, at(&Place { sheet: Some(sheet.name.clone()), ..Place::default() }), false);
+                    seen.add(&hit, false, || at(Place { sheet: name(), ..Place::default() }, members));
                 }
-                for (cell, hits) in cells(sheet, policy) {
-                    let (row, column, _) = &sheet.values[cell];
-                    for hit in hits {
-                        // A CSV has one sheet without name.
-                        let sheet = (!sheet.name.is_empty()).then(|| sheet.name.clone());
-                        seen.add(&hit, at(&Place { sheet, cell: Some(a1(*row, *column)), ..Place::default() }), false);
+                for found in cells(sheet, policy) {
+                    let (row, column, _) = &sheet.values[found.first];
+                    for hit in &found.hits {
+                        let cell = || Place { sheet: name(), cell: Some(a1(*row, *column)), ..Place::default() };
+                        seen.add(hit, false, || at(cell(), members));
                     }
                 }
             }
@@ -360,66 +391,92 @@ fn walk(facts: &Facts, members: &[String], policy: &PrivacyPolicy, seen: &mut Se
         Some(Detail::Pdf(pdf)) => {
             for entry in &pdf.outline {
                 for hit in scan(&entry.title, "", policy) {
-                    seen.add(&hit, at(&Place { page: entry.page, ..Place::default() }), false);
+                    seen.add(&hit, false, || at(Place { page: entry.page, ..Place::default() }, members));
                 }
             }
             for name in pdf.signatures.iter().filter_map(|s| s.name.as_deref()) {
                 for hit in scan(name, "", policy) {
-                    seen.add(&hit, at(&Place::part("/Sig")), false);
+                    seen.add(&hit, false, || at(Place::part("/Sig"), members));
                 }
             }
         }
         Some(Detail::Archive(_) | Detail::Office(_) | Detail::Image(_) | Detail::Video(_) | Detail::Text(_)) | None => {}
     }
     for chunk in &facts.text {
+        // Hits come in the order of the text: the lines before each are counted on from those before the last.
+        let (mut read, mut lines) = (0, 0);
         for hit in scan(&chunk.text, "", policy) {
+            lines += memchr::memchr_iter(b'\n', &chunk.text.as_bytes()[read..hit.range.start]).count() as u64;
+            read = hit.range.start;
             // The text of a workbook repeats its cells, and its cells are the better place.
             if facts.workbook().is_some() && seen.knows(&hit) {
                 continue;
             }
-            let mut place = chunk.place.clone();
-            if let Some(line) = &mut place.line {
-                *line += chunk.text[..hit.range.start].matches('\n').count() as u64;
-            }
-            seen.add(&hit, at(&place), false);
+            let place = || Place { line: chunk.place.line.map(|line| line + lines), ..chunk.place.clone() };
+            seen.add(&hit, false, || at(place(), members));
         }
     }
     for (key, value) in &facts.metadata {
         for hit in scan(value, key, policy).into_iter().chain(scan(key, "", policy)) {
-            seen.add(&hit, at(&Place::part(key.as_str())), false);
+            seen.add(&hit, false, || at(Place::part(key.as_str()), members));
         }
     }
-    for member in facts.members() {
-        let shown = masked_text(&member.name, policy).unwrap_or_else(|| member.name.clone());
-        for hit in scan(&member.name, "", policy) {
-            seen.add(&hit, at(&Place::member(shown.as_str())), true);
+    for member in policy.work.each(facts.members()) {
+        let hits = scan(&member.name, "", policy);
+        let shown = masked_in_context(&member.name, "", policy).unwrap_or_else(|| member.name.clone());
+        for hit in &hits {
+            seen.add(hit, true, || at(Place::member(shown.as_str()), members));
         }
         if let Some(inner) = &member.facts {
-            let inside: Vec<String> = members.iter().cloned().chain([shown]).collect();
-            walk(inner, &inside, policy, seen);
+            members.push(shown);
+            walk(inner, members, policy, seen);
+            members.pop();
         }
     }
 }
 
-/// The cells of a sheet that hold a number: position in `values`, numbers.
-fn cells(sheet: &SheetFacts, policy: &PrivacyPolicy) -> Vec<(usize, Vec<Hit>)> {
+/// Cells of a sheet that hold numbers.
+struct CellHits {
+    /// Position in the values of the sheet.
+    first: usize,
+    hits: Vec<Hit>,
+    /// The cells after it over which one number is spread.
+    further: Range<usize>,
+}
+
+/// The cells of a sheet that hold a number, alone or spread over adjacent cells.
+fn cells(sheet: &SheetFacts, policy: &Counted<'_>) -> Vec<CellHits> {
     let mut found = Vec::new();
     // The first text of a column is its header; values come row by row.
-    let mut headers: BTreeMap<u32, &str> = BTreeMap::new();
-    for (position, (row, column, value)) in sheet.values.iter().enumerate() {
+    let mut headers: HashMap<u32, &str> = HashMap::new();
+    let mut resume = 0;
+    for (position, (row, column, value)) in policy.work.each(sheet.values.iter().enumerate()) {
         let beside =
             |n: usize, c: Option<u32>| sheet.values.get(n).filter(|(r, there, _)| r == row && Some(*there) == c).map(|(_, _, v)| v);
         let left = match position.checked_sub(1).and_then(|n| beside(n, column.checked_sub(1))) {
             Some(CellValue::Text(text)) => text.as_str(),
             _ => "",
         };
+        if position >= resume
+            && let Some((hit, end)) = spread(sheet, position, &headers, left, policy)
+        {
+            found.push(CellHits { first: position, hits: vec![hit], further: position + 1..end });
+            resume = end;
+        }
+        if let CellValue::Text(text) = value {
+            headers.entry(*column).or_insert(text);
+        }
+        if position < resume {
+            continue;
+        }
         let shown = match value {
-            CellValue::Text(text) => text.clone(),
+            CellValue::Text(text) => std::borrow::Cow::Borrowed(text.as_str()),
             // Thirteen to fifteen digits: below 2^53, so that the number is the one that was typed.
-            CellValue::Number(n) if n.fract() == 0.0 && (1e12..1e15).contains(n) => format!("{n:.0}"),
+            CellValue::Number(n) if n.fract() == 0.0 && (1e12..1e15).contains(n) => format!("{n:.0}").into(),
             _ => continue,
         };
-        let header = headers.get(column).copied().unwrap_or("");
+        // The cell may be its own header, which names nothing.
+        let header = headers.get(column).copied().filter(|h| !std::ptr::eq(*h, &*shown)).unwrap_or("");
         let mut hits = [header, left].iter().map(|context| scan(&shown, context, policy)).find(|h| !h.is_empty()).unwrap_or_default();
         if hits.is_empty()
             && let Some(key) = beside(position + 1, column.checked_add(1)).and_then(two_digits)
@@ -428,13 +485,94 @@ fn cells(sheet: &SheetFacts, policy: &PrivacyPolicy) -> Vec<(usize, Vec<Hit>)> {
             hits.push(hit);
         }
         if !hits.is_empty() {
-            found.push((position, hits));
-        }
-        if let CellValue::Text(text) = value {
-            headers.entry(*column).or_insert(text);
+            found.push(CellHits { first: position, hits, further: 0..0 });
         }
     }
     found
+}
+
+/// A number spread over adjacent cells of a row from `first` on, one field, one group or one digit each; and the position after
+/// its last cell.
+///
+/// Rows of figures are common and one in 97 has a key by chance. So the figures stand in the cells as they do in a number
+/// (`05`, `084`); or something names them, and cells that hold numbers may have lost their leading zeros.
+fn spread(sheet: &SheetFacts, first: usize, headers: &HashMap<u32, &str>, left: &str, policy: &Counted<'_>) -> Option<(Hit, usize)> {
+    /// Where the fields of a number and of its key end.
+    const ENDS: [usize; 7] = [1, 3, 5, 7, 10, 13, WHOLE];
+    let (row, column, value) = sheet.values.get(first)?;
+    let (opening, _) = figures(value)?;
+    if !opening.starts_with(['1', '2']) {
+        return None;
+    }
+    let is_there = |n: usize, c: Option<u32>| sheet.values.get(n).filter(|(r, there, _)| r == row && Some(*there) == c);
+    // As written, and with the zeros that numbers lost.
+    let (mut written, mut padded) = (String::new(), String::new());
+    let (mut digits, mut digits_padded) = (0, 0);
+    let (mut written_end, mut padded_end) = (None, None);
+    let mut singles = true;
+    let mut names = vec![left];
+    for n in 0..WHOLE {
+        let at = u32::try_from(n).ok().and_then(|n| column.checked_add(n));
+        let Some((_, there, value)) = is_there(first + n, at) else { break };
+        let Some((figures, is_number)) = figures(value) else { break };
+        names.extend(headers.get(there));
+        singles &= figures.len() == 1;
+        let boundary = ENDS.iter().copied().find(|end| *end >= digits_padded + figures.len());
+        let width = boundary.filter(|_| is_number).map_or(figures.len(), |end| end - digits_padded);
+        for (text, count, width) in [(&mut written, &mut digits, figures.len()), (&mut padded, &mut digits_padded, width)] {
+            if *count > 0 && *count < WHOLE {
+                text.push(' ');
+            }
+            if *count < WHOLE {
+                text.extend(std::iter::repeat_n('0', width - figures.len()));
+                text.push_str(&figures);
+            }
+            *count += width;
+        }
+        if digits == WHOLE && n > 0 {
+            written_end = Some(first + n + 1);
+        }
+        if digits_padded == WHOLE && n > 0 {
+            padded_end = Some(first + n + 1);
+        }
+        if digits >= WHOLE && digits_padded >= WHOLE {
+            break;
+        }
+    }
+    let is_named = || {
+        let of = |name: &&str| name.len() <= 8 * LABEL_REACH;
+        let key_last = names.last().filter(|n| of(n)).is_some_and(|n| matches!(plain(n).trim(), "cle" | "clef" | "key"));
+        names.iter().filter(|n| of(n)).any(|n| names_it(n)) || key_last
+    };
+    let stands_alone = |end: usize| {
+        let is_figure = |cell: Option<&(u32, u32, CellValue)>| cell.is_some_and(|(_, _, v)| figures(v).is_some());
+        let after = u32::try_from(end - first).ok().and_then(|n| column.checked_add(n));
+        !is_figure(first.checked_sub(1).and_then(|n| is_there(n, column.checked_sub(1)))) && !is_figure(is_there(end, after))
+    };
+    let read = |text: &str| hit_at(text, 0, "", policy).filter(|h| h.number.len() == WHOLE && h.range.end == text.len());
+    if let Some(end) = written_end
+        && let Some(hit) = read(&written)
+        && (!singles || stands_alone(end) || is_named())
+    {
+        return Some((hit, end));
+    }
+    let end = padded_end?;
+    let hit = read(&padded)?;
+    is_named().then_some((hit, end))
+}
+
+/// The figures of a cell that may be a piece of a number, and whether it was a number to the spreadsheet.
+fn figures(value: &CellValue) -> Option<(String, bool)> {
+    match value {
+        CellValue::Text(text) if text.len() <= 4 * WHOLE => {
+            let text = typography::plain(text).map_or_else(|| text.trim().to_owned(), |plain| plain.text.trim().to_owned());
+            let is_piece = text.bytes().all(|b| b.is_ascii_digit()) || matches!(text.as_str(), "2A" | "2B" | "2a" | "2b");
+            (is_piece && (1..WHOLE).contains(&text.len())).then_some((text, false))
+        }
+        // Below the fourteen digits that a piece has at most.
+        CellValue::Number(n) if n.fract() == 0.0 && (0.0..1e14).contains(n) => Some((format!("{n:.0}"), true)),
+        _ => None,
+    }
 }
 
 /// A key alone in a cell.
@@ -447,7 +585,7 @@ fn two_digits(value: &CellValue) -> Option<u8> {
 }
 
 /// A cell that holds thirteen characters and nothing else, whose key stands in the next one.
-fn body_with_key(shown: &str, key: u8, policy: &PrivacyPolicy) -> Option<Hit> {
+fn body_with_key(shown: &str, key: u8, policy: &Counted<'_>) -> Option<Hit> {
     let start = shown.len() - shown.trim_start().len();
     let read = Read::at(shown, start)?;
     let body = read.body()?;
@@ -479,7 +617,32 @@ impl PrivacyPolicy {
 }
 
 /// The numbers in `text`, in order. `context` is what names the text elsewhere: a column header, a metadata key.
-fn scan(text: &str, context: &str, policy: &PrivacyPolicy) -> Vec<Hit> {
+///
+/// The text is read as it is written, then once more as it is seen: without invisible characters, its digits plain ones.
+fn scan(text: &str, context: &str, policy: &Counted<'_>) -> Vec<Hit> {
+    if !policy.work.read(text.len()) {
+        return Vec::new();
+    }
+    let mut hits = scan_plain(text, context, policy);
+    if let Some(plain) = typography::plain(text) {
+        let more = scan_plain(&plain.text, context, policy).into_iter().map(|hit| Hit { range: plain.origin(text, hit.range), ..hit });
+        let written = std::mem::take(&mut hits);
+        // Both lists are in order. Where two overlap, the one that was read as it is written stays.
+        let mut written = written.into_iter().peekable();
+        for hit in more {
+            while let Some(before) = written.next_if(|w| w.range.start < hit.range.end) {
+                hits.push(before);
+            }
+            if hits.last().is_none_or(|last| last.range.end <= hit.range.start) {
+                hits.push(hit);
+            }
+        }
+        hits.extend(written);
+    }
+    hits
+}
+
+fn scan_plain(text: &str, context: &str, policy: &Counted<'_>) -> Vec<Hit> {
     let mut hits = Vec::new();
     let mut resume = 0;
     let bytes = text.as_bytes();
@@ -496,7 +659,7 @@ fn scan(text: &str, context: &str, policy: &PrivacyPolicy) -> Vec<Hit> {
     hits
 }
 
-fn hit_at(text: &str, start: usize, context: &str, policy: &PrivacyPolicy) -> Option<Hit> {
+fn hit_at(text: &str, start: usize, context: &str, policy: &Counted<'_>) -> Option<Hit> {
     let read = Read::at(text, start)?;
     let body = read.body()?;
     let before = Before::of(text, start)?;
@@ -753,7 +916,8 @@ fn is_labelled(text: &str, start: usize, context: &str) -> bool {
     let from = text[..start].char_indices().rev().take(LABEL_REACH).last().map_or(start, |(n, _)| n);
     let tail = &text[from..start];
     let tail = tail.rfind(|c: char| c.is_ascii_digit()).map_or(tail, |n| &tail[n + 1..]);
-    names_it(tail) || (context.chars().count() <= LABEL_REACH * 2 && names_it(context))
+    // Bytes first: a header is as long as its author likes, and there may be one look at it for each cell below.
+    names_it(tail) || (context.len() <= LABEL_REACH * 8 && context.chars().count() <= LABEL_REACH * 2 && names_it(context))
 }
 
 fn names_it(text: &str) -> bool {
@@ -802,7 +966,7 @@ fn has_ins_oid(text: &str, start: usize, end: usize) -> bool {
     ins_oids(before).chain(ins_oids(after)).next().is_some()
 }
 
-fn stands_beside_test_oid(text: &str, range: &Range<usize>, policy: &PrivacyPolicy) -> bool {
+fn stands_beside_test_oid(text: &str, range: &Range<usize>, policy: &Counted<'_>) -> bool {
     let (before, after) = around(text, range);
     let mut is_test = false;
     for oid in ins_oids(before).chain(ins_oids(after)) {

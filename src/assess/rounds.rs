@@ -5,7 +5,7 @@
 //! 2. An item is followed by what it is before what it is called: bytes first, then id, then name.
 //! 3. What the verifier asked for is listed with its answer; a request without answer is a warning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::report::{ItemReport, Report};
 use crate::model::rounds::{Answer, Change, FindingRef, ItemChange, ItemRef, RequestAnswer, RoundDiff};
@@ -76,7 +76,8 @@ pub fn diff(previous: &Report, current: &Report, requests: &[ChangeRequest], can
             _ => {}
         }
     }
-    round.requests = requests.iter().map(|r| answer(r, &round.items, canonical)).collect();
+    let touched = touched(&round.items);
+    round.requests = requests.iter().map(|r| answer(r, &touched, canonical)).collect();
     Ok(round)
 }
 
@@ -128,6 +129,9 @@ fn comparable(previous: &Report, current: &Report) -> Result<(), RoundError> {
 fn reference(item: &ItemReport) -> ItemRef {
     ItemRef { id: item.id.clone(), place: item.filed_under.clone(), name: item.name.clone(), verdict: item.verdict }
 }
+
+/// Items that are listed as answering one request: there may be many requests about one place, and many items there.
+const MAX_ANSWERING: usize = 200;
 
 /// What an item is: its bytes, or for a link its address (without share key). `None` where it could not be had.
 fn substance(item: &ItemReport) -> Option<(bool, &str)> {
@@ -231,7 +235,8 @@ fn compare_findings(before: &[Finding], before_item: Option<&str>, now: &[Findin
         list.push(finding_ref(finding, now_item));
     }
     // In the order in which they were reported, not in that of the keys.
-    let gone: Vec<&Finding> = before.iter().filter(|f| left.values().flatten().any(|l| std::ptr::eq(*l, *f))).collect();
+    let left: BTreeSet<*const Finding> = left.into_values().flatten().map(std::ptr::from_ref).collect();
+    let gone: Vec<&Finding> = before.iter().filter(|f| left.contains(&std::ptr::from_ref(*f))).collect();
     round.resolved.extend(gone.into_iter().map(|f| finding_ref(f, before_item)));
 }
 
@@ -251,18 +256,33 @@ fn subject(finding: &Finding) -> Option<String> {
     ["preuve", "id", "identifier", "profile", "title_fr"].iter().find_map(|k| finding.args.get(*k)).map(ToString::to_string)
 }
 
-fn answer(request: &ChangeRequest, items: &[ItemChange], canonical: Canonical<'_>) -> RequestAnswer {
+/// What changed at a place.
+#[derive(Debug, Default)]
+struct Touched<'a> {
+    /// Ids of the items that stand there now.
+    now: Vec<&'a str>,
+}
+
+/// Places where an item changed, came or went: made once for all requests.
+fn touched(items: &[ItemChange]) -> BTreeMap<&FiledUnder, Touched<'_>> {
+    let mut touched: BTreeMap<&FiledUnder, Touched<'_>> = BTreeMap::new();
+    for change in items.iter().filter(|c| c.change != Change::Unchanged) {
+        if let Some(before) = &change.before {
+            touched.entry(&before.place).or_default();
+        }
+        if let Some(now) = &change.now {
+            touched.entry(&now.place).or_default().now.push(&now.id);
+        }
+    }
+    touched
+}
+
+fn answer(request: &ChangeRequest, touched: &BTreeMap<&FiledUnder, Touched<'_>>, canonical: Canonical<'_>) -> RequestAnswer {
     let asked = canonical(&request.preuve).unwrap_or_else(|| request.preuve.clone());
-    let is_there = |item: &Option<ItemRef>| {
-        item.as_ref().is_some_and(|i| match &i.place {
-            FiledUnder::Preuve(id) => *id == asked,
-            FiledUnder::Slot(id) => *id == request.preuve,
-        })
-    };
-    let touched: Vec<&ItemChange> =
-        items.iter().filter(|c| c.change != Change::Unchanged && (is_there(&c.now) || is_there(&c.before))).collect();
-    let answering: Vec<String> = touched.iter().filter(|c| is_there(&c.now)).filter_map(|c| c.now.as_ref()).map(|i| i.id.clone()).collect();
-    let answer = match (answering.is_empty(), touched.is_empty()) {
+    let places = [FiledUnder::Preuve(asked.clone()), FiledUnder::Slot(request.preuve.clone())];
+    let there: Vec<&Touched<'_>> = places.iter().filter_map(|place| touched.get(place)).collect();
+    let answering: Vec<String> = there.iter().flat_map(|t| &t.now).take(MAX_ANSWERING).map(|id| (*id).to_owned()).collect();
+    let answer = match (answering.is_empty(), there.is_empty()) {
         (false, _) => Answer::Answered,
         (true, false) => Answer::Removed,
         (true, true) => Answer::Unanswered,

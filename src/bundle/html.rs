@@ -697,12 +697,14 @@ impl View {
 /// a password are one thing to explain.
 fn causes(report: &Report, verdict: Verdict, severity: Severity) -> Vec<CauseView> {
     let mut causes: Vec<CauseView> = Vec::new();
+    let mut known: BTreeMap<[&str; 3], usize> = BTreeMap::new();
     for (number, item) in report.items.iter().enumerate().filter(|(_, item)| item.verdict == verdict) {
         for finding in item.findings.iter().filter(|f| f.severity == severity) {
             let view = FindingView::new(finding);
             let place =
                 CausePlace { item: number, name: line(&item.name), filed: filed(item), place: view.place.clone(), more: finding.more };
-            match causes.iter_mut().find(|c| c.finding.code == view.code && c.finding.remedy == view.remedy) {
+            let at = *known.entry([finding.code.as_str(), &finding.remedy.fr, &finding.remedy.en]).or_insert(causes.len());
+            match causes.get_mut(at) {
                 Some(cause) => cause.places.push(place),
                 None => causes.push(CauseView { finding: view, places: vec![place] }),
             }

@@ -1,6 +1,5 @@
 //! Where each item stands in the bundle, in which order, and which are left out.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::names::{self, Namer};
@@ -37,16 +36,19 @@ pub(super) fn order(report: &mut Report) -> Result<(), BundleError> {
         FiledUnder::Slot(id) => (0, slots.get(id.as_str()).copied().unwrap_or(usize::MAX), id.clone()),
         FiledUnder::Preuve(id) => (1, preuves.get(id.as_str()).copied().unwrap_or(usize::MAX), id.clone()),
     };
-    let mut items: Vec<_> = report.items.iter().map(|item| (rank(item), item.clone())).collect();
-    items.sort_by(|(ra, a), (rb, b)| ra.cmp(rb).then_with(|| natural(&a.name, &b.name)).then_with(|| a.id.cmp(&b.id)));
-    let items: Vec<ItemReport> = items.into_iter().map(|(_, item)| item).collect();
-
+    // Keys are made once for each item, not at each comparison: a name may have 64 kB.
+    let mut keys: Vec<_> =
+        report.items.iter().enumerate().map(|(n, item)| (rank(item), natural(&item.name), &item.name, &item.id, n)).collect();
+    keys.sort();
     let mut position: BTreeMap<String, usize> = BTreeMap::new();
-    for (i, item) in items.iter().enumerate() {
-        if position.insert(item.id.clone(), i).is_some() {
-            return Err(BundleError::DuplicateItem(item.id.clone()));
+    for (i, (.., id, _)) in keys.iter().enumerate() {
+        if position.insert((*id).clone(), i).is_some() {
+            return Err(BundleError::DuplicateItem((*id).clone()));
         }
     }
+    let order: Vec<usize> = keys.into_iter().map(|(.., n)| n).collect();
+    let mut unsorted: Vec<Option<ItemReport>> = std::mem::take(&mut report.items).into_iter().map(Some).collect();
+    report.items = order.into_iter().filter_map(|n| unsorted.get_mut(n)?.take()).collect();
     let by_position = |id: &String| (position.get(id).copied().unwrap_or(usize::MAX), id.clone());
     for slot in &mut report.slots {
         slot.items.sort_by_key(by_position);
@@ -54,40 +56,34 @@ pub(super) fn order(report: &mut Report) -> Result<(), BundleError> {
     for preuve in &mut report.preuves {
         preuve.items.sort_by_key(by_position);
     }
-    report.items = items;
     Ok(())
 }
 
-/// Digits compare as numbers, everything else as characters, case ignored first.
-fn natural(a: &str, b: &str) -> Ordering {
-    fn pieces(s: &str) -> Vec<(String, Option<String>)> {
-        let mut pieces: Vec<(String, Option<String>)> = Vec::new();
-        for c in s.to_lowercase().chars() {
-            match (pieces.last_mut(), c.is_ascii_digit()) {
-                (Some((_, Some(digits))), true) => digits.push(c),
-                (_, true) => pieces.push((String::new(), Some(c.to_string()))),
-                (Some((text, None)), false) => text.push(c),
-                (_, false) => pieces.push((c.to_string(), None)),
-            }
-        }
-        pieces
+/// A piece of a name, ordered as people sort: numbers before text, by value.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    /// Digits without leading zeros: more of them make a larger number.
+    Number(usize, String),
+    Text(String),
+}
+
+/// Digits compare as numbers, everything else as characters, case ignored.
+fn natural(name: &str) -> Vec<Piece> {
+    let lower = name.to_lowercase();
+    let mut pieces = Vec::new();
+    let mut rest = lower.as_str();
+    while let Some(first) = rest.chars().next() {
+        let is_number = first.is_ascii_digit();
+        let (piece, after) = rest.split_at(rest.find(|c: char| c.is_ascii_digit() != is_number).unwrap_or(rest.len()));
+        pieces.push(if is_number {
+            let digits = piece.trim_start_matches('0');
+            Piece::Number(digits.len(), digits.to_owned())
+        } else {
+            Piece::Text(piece.to_owned())
+        });
+        rest = after;
     }
-    let (a_pieces, b_pieces) = (pieces(a), pieces(b));
-    for (x, y) in a_pieces.iter().zip(&b_pieces) {
-        let order = match (&x.1, &y.1) {
-            (Some(m), Some(n)) => {
-                let (m, n) = (m.trim_start_matches('0'), n.trim_start_matches('0'));
-                m.len().cmp(&n.len()).then_with(|| m.cmp(n))
-            }
-            (None, None) => x.0.cmp(&y.0),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-        };
-        if order != Ordering::Equal {
-            return order;
-        }
-    }
-    a_pieces.len().cmp(&b_pieces.len()).then_with(|| a.cmp(b))
+    pieces
 }
 
 /// Sets `path` or `withheld` of every item; expects [`order`] to have run.
@@ -155,7 +151,7 @@ mod tests {
     #[test]
     fn names_sort_as_people_sort_them() {
         let mut names = vec!["capture-10.png", "Capture-2.png", "capture-2.png", "a", "capture-1.png", "2", "10", "002"];
-        names.sort_by(|a, b| natural(a, b));
+        names.sort_by_key(|name| (natural(name), *name));
         assert_eq!(names, ["002", "2", "10", "a", "capture-1.png", "Capture-2.png", "capture-2.png", "capture-10.png"]);
     }
 }

@@ -10,7 +10,7 @@
 //! Sources: Microsoft « Naming Files, Paths, and Namespaces »; RFC 8493 §2.1.3 (percent-encoding in manifests, which
 //! the most used validator does not undo: `%`, CR and LF are therefore renamed); Unicode UAX #9 and #15.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use unicode_normalization::UnicodeNormalization as _;
 
@@ -196,6 +196,8 @@ pub fn fold(name: &str) -> String {
 pub struct Namer {
     taken: BTreeSet<String>,
     folders: BTreeMap<(String, String), String>,
+    /// The next number by series and digits: see [`Namer::take`].
+    next: HashMap<(String, u32), u64>,
 }
 
 impl Namer {
@@ -219,25 +221,41 @@ impl Namer {
 
     fn take(&mut self, parent: &str, name: &str, max_bytes: usize, has_extension: bool) -> String {
         let join = |name: &str| if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") };
-        let mut path = join(name);
-        let mut n = 1_u64;
-        while !self.taken.insert(fold(&path)) {
-            n += 1;
-            path = join(&numbered(name, n, max_bytes, has_extension));
+        let path = join(name);
+        if self.taken.insert(fold(&path)) {
+            return path;
         }
-        path
+        // Names of one series differ by their number only. The next number is kept for each series, as it is cut to its length:
+        // searching from 2 on each time would take quadratic time where thousands of items have one name. A number that was
+        // tried is taken for good, so that none is tried twice.
+        let mut digits = 1;
+        loop {
+            let (first, after) = (if digits == 1 { 2 } else { 10_u64.pow(digits - 1) }, 10_u64.pow(digits));
+            let (stem, extension) = series(name, digits as usize, max_bytes, has_extension);
+            let next = self.next.entry((fold(&join(&format!("{stem}-{extension}"))), digits)).or_insert(first);
+            if *next == after {
+                digits += 1;
+                continue;
+            }
+            let path = join(&format!("{stem}-{next}{extension}"));
+            *next += 1;
+            if self.taken.insert(fold(&path)) {
+                return path;
+            }
+        }
     }
 }
 
-/// `capture.png` → `capture-2.png`, still within `max_bytes`. An id has no extension: `INS.02` → `INS.02-2`.
-fn numbered(name: &str, n: u64, max_bytes: usize, has_extension: bool) -> String {
+/// What stands before and after the number where `capture.png` becomes `capture-2.png`, cut so that a number of `digits` fits into
+/// `max_bytes`. An id has no extension: `INS.02` → `INS.02-2`.
+fn series(name: &str, digits: usize, max_bytes: usize, has_extension: bool) -> (&str, String) {
     let extension = extension(name).filter(|e| has_extension && e.len() + 13 <= max_bytes);
     let (stem, tail) = match extension {
-        Some(extension) => (&name[..name.len() - extension.len() - 1], format!("-{n}.{extension}")),
-        None => (name, format!("-{n}")),
+        Some(extension) => (&name[..name.len() - extension.len() - 1], format!(".{extension}")),
+        None => (name, String::new()),
     };
-    let kept = prefix(stem, max_bytes.saturating_sub(tail.len())).trim_end_matches(['.', ' ']);
-    format!("{}{tail}", if kept.is_empty() { "_" } else { kept })
+    let kept = prefix(stem, max_bytes.saturating_sub(1 + digits + tail.len())).trim_end_matches(['.', ' ']);
+    (if kept.is_empty() { "_" } else { kept }, tail)
 }
 
 #[cfg(test)]
@@ -321,6 +339,20 @@ mod tests {
         assert_eq!(file("e\u{301}cran.png"), "data/écran-2.png");
         assert_eq!(file("Straße"), "data/Straße");
         assert_eq!(file("STRASSE"), "data/STRASSE-2");
+    }
+
+    #[test]
+    fn thousands_of_items_of_one_name_are_named_in_linear_time() {
+        // Names that are cut differ by what the cut removes, and share their series.
+        let long = |n: u32| format!("{}{n:05}.png", "x".repeat(MAX_COMPONENT - 9));
+        let mut namer = Namer::default();
+        let mut seen = BTreeSet::new();
+        for n in 0..20_000 {
+            assert!(seen.insert(namer.file("data", "capture.png", "fichier", MAX_PATH)));
+            assert!(seen.insert(namer.file("data", &long(n / 2), "fichier", MAX_PATH)));
+        }
+        assert!(seen.contains("data/capture-20000.png"));
+        assert!(seen.iter().all(|path| path.len() <= MAX_PATH));
     }
 
     #[test]

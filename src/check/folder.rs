@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::{Source, SourceError, Sources};
+use crate::model::distinct::Distinct;
 use crate::model::submission::{Candidature, ChangeRequest, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
 use crate::pipeline::{Loaded, ids};
 
@@ -237,13 +238,12 @@ impl Opened {
                 walk(&self.root, &self.root, 0, &mut found)?;
                 found.sort();
                 let mut items = Vec::new();
-                let mut ids = BTreeSet::new();
+                let (mut objects, mut ids) = (Distinct::default(), Distinct::default());
                 for (relative, path) in found {
                     // Names that are not UTF-8 may look the same once shown: each keeps its own bytes and its own id.
-                    let object = distinct(&relative, |o| !paths.contains_key(o));
+                    let object = objects.give(&relative);
                     for mut item in items_of(loaded, &relative, &path) {
-                        item.id = distinct(&item.id, |id| !ids.contains(id));
-                        ids.insert(item.id.clone());
+                        item.id = ids.give(&item.id);
                         if let Content::File(file) = &mut item.content {
                             file.object.clone_from(&object);
                         }
@@ -271,12 +271,6 @@ impl Opened {
         };
         Ok((submission, FolderSources { root: self.root, paths }))
     }
-}
-
-/// `wanted`, or the first of `wanted~2`, `wanted~3`… that is free.
-fn distinct(wanted: &str, is_free: impl Fn(&str) -> bool) -> String {
-    let numbered = (2..).map(|n: u64| format!("{wanted}~{n}"));
-    std::iter::once(wanted.to_owned()).chain(numbered).find(|name| is_free(name)).unwrap_or_default()
 }
 
 /// Everything below `folder` that somebody deposited: (path with `/`, real path).

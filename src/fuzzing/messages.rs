@@ -119,5 +119,5 @@ pub fn gazelle_link(bytes: &[u8]) {
 }
 
 fn policy() -> &'static GazellePolicy {
-    &super::reports::rules().pipeline.gazelle
+    &super::reports::example().pipeline.gazelle
 }

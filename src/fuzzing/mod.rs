@@ -40,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ooxml", files::ooxml),
     ("pdf", files::pdf),
     ("pipeline", papers::pipeline),
+    ("rules", reports::rules),
     ("seal", papers::seal),
     ("submission", reports::submission),
     ("text", files::text),

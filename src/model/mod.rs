@@ -7,6 +7,7 @@
 //!    and `report.json` is one of these types.
 //! 3. What a person reads is French and English, side by side, and comes from `messages/*.toml`.
 
+pub mod distinct;
 pub mod errors;
 pub mod event;
 pub mod facts;

@@ -19,6 +19,7 @@ mod login;
 mod ops;
 mod previews;
 mod queue;
+mod rules;
 mod sandbox;
 mod seal;
 mod settings;

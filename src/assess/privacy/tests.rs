@@ -15,8 +15,12 @@ fn policy() -> PrivacyPolicy {
     PrivacyPolicy::default()
 }
 
+fn seen(text: &str, policy: &PrivacyPolicy) -> Vec<Hit> {
+    scan(text, "", &Counted { policy, work: &Work::unbounded() })
+}
+
 fn numbers(text: &str) -> Vec<String> {
-    scan(text, "", &policy()).into_iter().map(|h| h.number).collect()
+    seen(text, &policy()).into_iter().map(|h| h.number).collect()
 }
 
 /// The key, worked out another way: digit by digit, letters replaced as the INSEE writes it.
@@ -188,7 +192,7 @@ fn thirteen_characters_need_a_word_that_names_them() {
 
 #[test]
 fn test_identities_are_told_apart_by_number_prefix_and_authority() {
-    let is_test = |text: &str, policy: &PrivacyPolicy| scan(text, "", policy).iter().map(|h| h.is_test).collect::<Vec<_>>();
+    let is_test = |text: &str, policy: &PrivacyPolicy| seen(text, policy).iter().map(|h| h.is_test).collect::<Vec<_>>();
     assert_eq!(is_test(TEST, &policy()), [true]);
     assert_eq!(is_test(&format!("NIR {}", &TEST[..BODY]), &policy()), [true]);
     assert_eq!(is_test(REAL, &policy()), [false]);
@@ -232,7 +236,7 @@ fn text(value: &str) -> CellValue {
 }
 
 fn found(name: &str, facts: &Facts) -> Vec<(String, Place, u64)> {
-    signals(name, Some(facts), &policy()).into_iter().map(|s| (s.code.to_string(), s.place, s.more)).collect()
+    signals(name, Some(facts), &policy(), &Work::unbounded()).into_iter().map(|s| (s.code.to_string(), s.place, s.more)).collect()
 }
 
 fn nir(place: Place) -> (String, Place, u64) {
@@ -306,7 +310,7 @@ fn a_file_of_patients_is_counted_not_kept() {
     let number = |n: u32| with_key(&format!("1850578646{n:03}"));
     let all: Vec<String> = (1..=100).map(number).collect();
     let facts = Facts { text: vec![chunk(Place::line(1), &all.join(" ; "))], ..Facts::default() };
-    let signals = signals("a.txt", Some(&facts), &policy());
+    let signals = signals("a.txt", Some(&facts), &policy(), &Work::unbounded());
     assert_eq!(signals.len(), MAX_SIGNALS_PER_CODE);
     assert_eq!(signals.iter().map(|s| 1 + s.more).sum::<u64>(), 100);
 }
@@ -375,7 +379,7 @@ fn a_gazelle_report_is_masked_too() {
         "generation": "gvr-xml", "sub_reports": [{ "name": REAL, "sub_reports": [{ "name": format!("PID|{REAL}^") }] }], "metadata": { "k": REAL },
     });
     let Ok(mut report) = serde_json::from_value::<GazelleReport>(json) else { panic!("the sample follows the model") };
-    redact_gazelle(&mut report, &policy());
+    redact_gazelle(&mut report, &Counted { policy: &policy(), work: &Work::unbounded() });
     let after = serde_json::to_string(&report).unwrap();
     assert!(!after.contains(REAL) && after.matches("1 85 ** ** *** *** **").count() == 3, "{after}");
 }
@@ -462,6 +466,97 @@ proptest! {
     #[test]
     fn names_and_contexts_never_panic(name in "\\PC{0,60}", key in "\\PC{0,40}", value in "\\PC{0,60}") {
         let facts = Facts { metadata: BTreeMap::from([(key, value)]), ..Facts::default() };
-        let _ = signals(&name, Some(&facts), &policy());
+        let _ = signals(&name, Some(&facts), &policy(), &Work::unbounded());
+    }
+}
+
+#[test]
+fn a_number_does_not_hide_behind_typography() {
+    let shown = "1 85 ** ** *** *** **";
+    let between = |piece: &str| REAL.chars().map(String::from).collect::<Vec<_>>().join(piece);
+    let digits = |zero: u32| REAL.bytes().filter_map(|b| char::from_u32(zero + u32::from(b - b'0'))).collect::<String>();
+    let mut hidden: Vec<String> =
+        ["\u{AD}", "\u{200B}", "\u{200C}", "\u{200D}", "\u{2060}", "\u{FEFF}", "\u{200E}", "\u{FE0F}", "\u{FFFD}"].map(between).into();
+    hidden.extend([0xFF10, 0x660, 0x966, 0x1D7CE, 0x2080].map(digits));
+    hidden.push(REAL.replacen("7", "\u{AD}７\u{200B}", 1));
+    hidden.extend(
+        ["\u{A0}", "\u{2009}", "\u{202F}", "\u{2007}", "\u{3000}", "\u{2800}"].map(|s| ["1", "85", "05", "78", "646", "084", "97"].join(s)),
+    );
+    hidden.push("１\u{A0}８５\u{A0}０５\u{A0}７８\u{A0}６４６\u{A0}０８４\u{A0}９７".into());
+    for number in hidden {
+        let text = format!("é {number} suite");
+        assert_eq!(numbers(&text), [REAL], "{number:?}");
+        assert_eq!(masked_text(&text, &policy()), Some(format!("é {shown} suite")), "{number:?}");
+        // A name says what it is by a number that stands alone in it.
+        assert_eq!(masked_text(&number, &policy()).as_deref(), Some(shown));
+    }
+    let label = format!("N\u{AD}I\u{AD}R : {}", &REAL[..BODY]);
+    assert_eq!(numbers(&label), [&REAL[..BODY]]);
+}
+
+#[test]
+fn what_was_found_as_written_is_still_found() {
+    // The invisible character parts the number from a digit; both readings count.
+    assert_eq!(numbers(&format!("7\u{200B}{REAL}")), [REAL]);
+    assert_eq!(numbers(&format!("{REAL} puis \u{200B}{REAL}\u{AD}, {REAL}")), [REAL, REAL, REAL]);
+}
+
+fn row(values: &[CellValue]) -> Vec<(u32, u32, CellValue)> {
+    values.iter().enumerate().map(|(n, value)| (5, n as u32 + 2, value.clone())).collect()
+}
+
+#[test]
+fn a_number_spread_over_adjacent_cells_is_found_at_the_first_and_masked_in_all() {
+    let texts = |pieces: &[&str]| row(&pieces.iter().map(|p| text(p)).collect::<Vec<_>>());
+    let fields = texts(&["1", "85", "05", "78", "646", "084", "97"]);
+    let groups = texts(&["185057", "8646", "084", "97"]);
+    let single: Vec<String> = REAL.chars().map(String::from).collect();
+    let single = texts(&single.iter().map(String::as_str).collect::<Vec<_>>());
+    let full_width = texts(&["１", "８５", "0\u{200B}5", "78", "646", "084", "97"]);
+    let numbers = [1.0, 85.0, 5.0, 78.0, 646.0, 84.0, 97.0].map(CellValue::Number);
+    let mut named = vec![(5, 1, text("N° de sécurité sociale"))];
+    named.extend(row(&numbers));
+    for values in [fields, full_width, single, named] {
+        let mut facts = sheet(values.clone());
+        assert_eq!(found("a.xlsx", &facts), [nir(Place::cell("Patients", "B5"))], "{values:?}");
+        redact(&mut facts, &Counted { policy: &policy(), work: &Work::unbounded() });
+        assert_eq!(found("a.xlsx", &facts), []);
+        let cells: Vec<String> = facts.workbook().unwrap().sheets[0].values.iter().map(|(.., v)| format!("{v:?}")).collect();
+        assert!(cells.contains(&"Text(\"1 85 ** ** *** *** **\")".to_owned()), "{cells:?}");
+        let pieces = values.iter().filter(|(_, column, _)| *column >= 2).count();
+        assert_eq!(cells.iter().filter(|c| c.contains("**")).count(), pieces, "{cells:?}");
+    }
+    // Cut where no field ends.
+    assert_eq!(found("a.xlsx", &sheet(groups)), []);
+    // Nothing names them, or the key is wrong, or another column stands between.
+    let wrong = texts(&["1", "85", "05", "78", "646", "084", "96"]);
+    let mut apart = row(&["1", "85", "05", "78", "646", "084"].map(text));
+    apart.push((5, 9, text("97")));
+    for nothing in [row(&numbers), wrong, apart] {
+        assert_eq!(found("a.xlsx", &sheet(nothing.clone())), [], "{nothing:?}");
+    }
+    // Scores from 0 to 9, one a column: a key by chance is no number where more columns follow.
+    let scores: Vec<CellValue> = REAL.bytes().chain(*b"3").map(|b| CellValue::Number(f64::from(b - b'0'))).collect();
+    assert_eq!(found("a.xlsx", &sheet(row(&scores))), []);
+}
+
+proptest! {
+    #[test]
+    fn typography_makes_no_number_of_digits_without_a_key(digits in "[0-9]{13,20}", piece in proptest::sample::select(vec!["", "\u{AD}", "\u{200B}", "\u{A0}"]), zero in proptest::sample::select(vec![0x30u32, 0xFF10, 0x660])) {
+        let is_number = |n: &[u8]| {
+            let n = std::str::from_utf8(n).unwrap();
+            key_of(&n[..BODY]) == n[BODY..].parse::<u32>().unwrap()
+        };
+        // Where white space parts them, any fifteen may be one.
+        prop_assume!(!digits.as_bytes().windows(WHOLE).any(is_number));
+        let written: Vec<String> = digits.bytes().filter_map(|b| char::from_u32(zero + u32::from(b - b'0'))).map(String::from).collect();
+        prop_assert_eq!(numbers(&written.join(piece)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn masking_what_is_seen_leaves_nothing(text in "(\\PC|[0-9０-９٠-٩ .\u{a0}\u{ad}\u{200b}\u{fffd}AB]){0,120}") {
+        if let Some(masked) = masked_text(&text, &policy()) {
+            prop_assert_eq!(masked_text(&masked, &policy()), None);
+        }
     }
 }
