@@ -109,7 +109,7 @@ fn share_keys(n: usize) -> Box<dyn Fn(&Work)> {
 }
 
 fn archive(members: Vec<Value>) -> Value {
-    let members: Vec<Value> = members.into_iter().map(|m| with_member_defaults(m)).collect();
+    let members: Vec<Value> = members.into_iter().map(with_member_defaults).collect();
     let mut detail = serde_json::to_value(greffier::model::facts::Detail::Archive(Default::default())).expect("facts are JSON");
     detail["members"] = Value::Array(members);
     facts(json!({ "format": "zip", "detail": detail }))
