@@ -27,7 +27,7 @@ use super::format::Format;
 use super::place::Place;
 
 /// Bumped whenever an inspector may say something else of the same bytes; part of every cache key.
-pub const INSPECTOR_VERSION: &str = "3";
+pub const INSPECTOR_VERSION: &str = "4";
 
 /// At most this many signals of one code are kept per file; the rest is counted in [`Signal::more`].
 pub const MAX_SIGNALS_PER_CODE: usize = 20;
