@@ -190,7 +190,7 @@ fn formats(n: usize) -> Box<dyn Fn(&Work)> {
     let members = (0..n).map(|k| json!({ "name": format!("{k}.flv"), "facts": facts(json!({ "format": "flv" })) })).collect();
     let facts: Facts = serde_json::from_value(archive(members)).expect("facts");
     Box::new(move |work| {
-        let looked = greffier::assess::Examined { facts: Some(Clone::clone(&facts)), ..Default::default() };
+        let looked = greffier::assess::Examined { facts: Some(std::sync::Arc::new(Clone::clone(&facts))), ..Default::default() };
         let slot = rules().pipeline.slots.first().expect("the example has slots");
         let declared = file_rules::Declared { name: "a.zip", size: None, media_type: None, sha256: None };
         drop(file_rules::signals(&declared, &looked, completeness::slot_rules(rules(), slot).as_ref(), work));

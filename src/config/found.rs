@@ -71,8 +71,7 @@ pub fn check(path: &Path, deposits: &[PathBuf]) -> Result<(), NotObeyed> {
     if let Some(deposit) = deposits.iter().find(|deposit| real.starts_with(deposit) || folder.starts_with(deposit)) {
         return Err(NotObeyed::InDeposit { path: path.to_owned(), deposit: deposit.clone() });
     }
-    // SAFETY: takes nothing, cannot fail.
-    let user = unsafe { libc::geteuid() };
+    let user = rustix::process::geteuid().as_raw();
     let refuse = |place: &Path, why| Err(NotObeyed::OfOthers { path: path.to_owned(), place: place.to_owned(), why });
     let ours = |uid: u32| uid == user || uid == 0;
     let link = std::fs::symlink_metadata(path).map_err(unreadable)?;

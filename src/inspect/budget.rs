@@ -1,11 +1,20 @@
 //! The budget of one item, counted once over its whole recursion whatever sizes an archive declares.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Facts, Signal};
+
+/// Units of one [`Budget::tick`]: a step of a loop whose body handles something small, such as a box, a chunk or a record.
+const STEP: u64 = 1_000;
+/// Units of one archive member or one decoded stream on top of its bytes: setting a decoder up takes about as long as
+/// inflating five kilobytes.
+const STREAM: u64 = 20_000;
+/// Units of a byte that comes out of a stream, the first look at it included.
+const INFLATED_BYTE: u64 = 4;
 
 /// What one item may cost. Configuration `[inspect]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -17,7 +26,11 @@ pub struct Limits {
     pub max_members: u64,
     /// Archives inside archives: 1 = only the item itself is opened.
     pub max_depth: u32,
-    /// CPU time of the inspection, milliseconds, below the child's hard limit so that it ends with facts.
+    /// Work of the inspection, in units counted from what is read; the same file always takes the same number. A unit is about
+    /// what a slow core does in one nanosecond.
+    pub max_work: u64,
+    /// CPU time of the inspection, milliseconds: the last resort behind `max_work`, below the child's hard limit so that the
+    /// inspection ends with facts. Facts that this limit ended depend on the machine and are not final.
     pub max_cpu_ms: u64,
     /// Characters of text kept.
     pub max_text_chars: usize,
@@ -33,7 +46,8 @@ impl Default for Limits {
             max_inflated_bytes: 512 * 1024 * 1024,
             max_members: 10_000,
             max_depth: 4,
-            max_cpu_ms: 7_000,
+            max_work: 5_000_000_000,
+            max_cpu_ms: 9_000,
             max_text_chars: 1_000_000,
             max_cells: 100_000,
             max_pixels: 120_000_000,
@@ -50,8 +64,10 @@ pub enum Exceeded {
     Members,
     /// Too deep.
     Depth,
-    /// Too much CPU time.
-    Time,
+    /// Too much work, counted in units.
+    Work,
+    /// Too much CPU time; unlike the other limits, where it strikes depends on the machine.
+    Clock,
 }
 
 /// What is left for one item.
@@ -61,13 +77,26 @@ pub struct Budget {
     inflated: u64,
     members: u64,
     text: usize,
+    /// Counted behind a shared reference: most parsers only borrow the budget.
+    work: Cell<u64>,
+    clock: fn() -> Duration,
     started: Duration,
 }
 
 impl Budget {
-    /// A full budget; the clock starts now.
+    /// A full budget; the CPU clock of this process starts now.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, inflated: 0, members: 0, text: 0, started: cpu_time() }
+        Self::with_clock(limits, cpu_time)
+    }
+
+    /// A full budget whose last resort is `clock`, which tells the time spent so far and need not start at zero.
+    pub fn with_clock(limits: Limits, clock: fn() -> Duration) -> Self {
+        Self { limits, inflated: 0, members: 0, text: 0, work: Cell::new(0), clock, started: clock() }
+    }
+
+    /// Units of work counted so far.
+    pub fn worked(&self) -> u64 {
+        self.work.get()
     }
 
     /// The limits this budget started from.
@@ -85,36 +114,58 @@ impl Budget {
         self.limits.max_inflated_bytes.saturating_sub(self.inflated)
     }
 
-    /// Counts `bytes` that came out of a compressed stream, and looks at the clock.
+    /// Counts `bytes` that came out of a compressed stream, and the work of a fast decoder such as inflate.
     ///
     /// # Errors
-    /// [`Exceeded::Inflated`] or [`Exceeded::Time`].
+    /// [`Exceeded::Inflated`], or as [`Budget::work`].
     pub fn inflate(&mut self, bytes: u64) -> Result<(), Exceeded> {
         self.inflated = self.inflated.saturating_add(bytes);
         if self.inflated > self.limits.max_inflated_bytes {
             return Err(Exceeded::Inflated);
         }
-        self.tick()
+        self.work(bytes.saturating_mul(INFLATED_BYTE))
     }
 
     /// Counts one archive member.
     ///
     /// # Errors
-    /// [`Exceeded::Members`] or [`Exceeded::Time`].
+    /// [`Exceeded::Members`], or as [`Budget::work`].
     pub fn member(&mut self) -> Result<(), Exceeded> {
         self.members += 1;
         if self.members > self.limits.max_members {
             return Err(Exceeded::Members);
         }
-        self.tick()
+        self.stream()
     }
 
-    /// Looks at the CPU clock; call it in every loop whose length the file decides.
+    /// Counts setting up one decoder.
     ///
     /// # Errors
-    /// [`Exceeded::Time`].
+    /// As [`Budget::work`].
+    pub fn stream(&self) -> Result<(), Exceeded> {
+        self.work(STREAM)
+    }
+
+    /// Counts one small step; call it in every loop whose length the file decides.
+    ///
+    /// # Errors
+    /// As [`Budget::work`].
     pub fn tick(&self) -> Result<(), Exceeded> {
-        if cpu_time().saturating_sub(self.started).as_millis() > u128::from(self.limits.max_cpu_ms) { Err(Exceeded::Time) } else { Ok(()) }
+        self.work(STEP)
+    }
+
+    /// Counts `units` of work. Loops over something small call it once for many turns, with the sum.
+    ///
+    /// # Errors
+    /// [`Exceeded::Work`] once the units are used up, for good; [`Exceeded::Clock`] where the machine is too slow for them.
+    pub fn work(&self, units: u64) -> Result<(), Exceeded> {
+        let worked = self.work.get().saturating_add(units);
+        self.work.set(worked);
+        if worked > self.limits.max_work {
+            return Err(Exceeded::Work);
+        }
+        let spent = (self.clock)().saturating_sub(self.started);
+        if spent.as_millis() > u128::from(self.limits.max_cpu_ms) { Err(Exceeded::Clock) } else { Ok(()) }
     }
 
     /// Reserves room for up to `chars` characters of text; returns how many may be kept.
@@ -130,6 +181,7 @@ impl Budget {
     /// [`ReadError::Exceeded`] when the budget ends first, [`ReadError::Io`] when the stream is damaged
     /// (what was read before is lost: a damaged stream proves nothing).
     pub fn read_to_end(&mut self, reader: &mut dyn Read) -> Result<Vec<u8>, ReadError> {
+        self.stream()?;
         let mut bytes = Vec::new();
         let mut chunk = vec![0u8; 64 * 1024];
         loop {
@@ -168,7 +220,8 @@ impl Exceeded {
             Self::Inflated => Signal::new("bomb-inflated").arg("limit_bytes", limits.max_inflated_bytes),
             Self::Members => Signal::new("bomb-members").arg("limit", limits.max_members),
             Self::Depth => Signal::new("bomb-depth").arg("limit", limits.max_depth),
-            Self::Time => Signal::new("bomb-time").arg("limit_ms", limits.max_cpu_ms),
+            Self::Work => Signal::new("bomb-time").arg("limit", limits.max_work),
+            Self::Clock => Signal::new("inspect-clock").arg("limit_ms", limits.max_cpu_ms),
         };
         if !facts.has(signal.code.as_str()) {
             facts.push(signal);
@@ -176,7 +229,7 @@ impl Exceeded {
     }
 }
 
-/// CPU time of this process: a busy machine must not turn an honest file into a bomb.
+/// CPU time of this process, not the time of day: a busy machine must not turn an honest file into a bomb.
 fn cpu_time() -> Duration {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
@@ -192,5 +245,24 @@ mod tests {
         assert_eq!(budget.read_to_end(&mut std::io::repeat(0).take(100_000)).unwrap().len(), 100_000);
         let over = budget.read_to_end(&mut std::io::repeat(0).take(1));
         assert!(matches!(over, Err(ReadError::Exceeded(Exceeded::Inflated))));
+    }
+
+    #[test]
+    fn work_ends_at_the_same_unit_whatever_the_clock_says() {
+        let budget = Budget::with_clock(Limits { max_work: 5_000, ..Limits::default() }, || Duration::ZERO);
+        assert_eq!((0..10).take_while(|_| budget.tick().is_ok()).count(), 5);
+        assert_eq!(budget.work(0), Err(Exceeded::Work), "used up for good");
+    }
+
+    #[test]
+    fn the_clock_is_a_last_resort_with_a_code_of_its_own() {
+        thread_local!(static NOW: Cell<u64> = const { Cell::new(0) });
+        let budget = Budget::with_clock(Limits::default(), || Duration::from_millis(NOW.get()));
+        assert_eq!(budget.tick(), Ok(()));
+        NOW.set(Limits::default().max_cpu_ms + 1);
+        assert_eq!(budget.tick(), Err(Exceeded::Clock));
+        let mut facts = Facts::of_size(1);
+        Exceeded::Clock.record(&mut facts, &budget);
+        assert!(facts.has("inspect-clock") && !facts.has("bomb-time"));
     }
 }

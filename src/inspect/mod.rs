@@ -4,7 +4,7 @@
 //! 1. An inspector describes; it never judges. It knows formats and nothing of pipelines, names, networks
 //!    or disks: it gets the bytes and a [`Context`], and returns [`Facts`].
 //! 2. One budget is counted over the whole recursion of one item: bytes really inflated, members, depth,
-//!    CPU time. Running out is a signal of the file (`bomb-…`), not an error of ours.
+//!    work in counted units, so that the same bytes always end at the same place. Running out is a signal of the file (`bomb-…`), not an error of ours.
 //! 3. A malformed file is described as far as it can be read. Inspectors return signals such as
 //!    `pdf-corrupt`, they do not fail. A panic costs the child process, never the parent.
 
@@ -25,6 +25,7 @@ pub mod xml;
 pub mod zip;
 pub mod zip_index;
 mod zip_methods;
+mod zip_names;
 
 pub use budget::{Budget, Exceeded, Limits};
 
@@ -93,6 +94,9 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context) -> Facts {
 fn contained<T>(parse: impl FnOnce() -> T) -> Option<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)).ok()
 }
+
+#[cfg(test)]
+mod work_tests;
 
 /// Runs of whitespace (and control characters) become one space; ends are trimmed.
 pub fn fold_whitespace(text: &str) -> String {

@@ -9,6 +9,7 @@
 use super::budget::ReadError;
 use super::ole::cfb::{self, CompoundFile};
 use super::zip_index::{ZipIndex, ZipProblemKind, ZipSeverity};
+use super::zip_names::clashes;
 use super::{Context, Exceeded, odf, ole, ooxml};
 use crate::model::text::display_safe;
 use crate::model::{Facts, Place, Signal};
@@ -219,6 +220,23 @@ pub fn record_container(zip: &ZipIndex<'_>, facts: &mut Facts) {
     }
 }
 
+/// Records parts of a package that are one file, or a file and the folder of another, to whoever unpacks it (ISO/IEC 29500-2
+/// §6.2.2.3 forbids both). Equal names are told by the caller.
+pub fn record_names(zip: &ZipIndex<'_>, facts: &mut Facts) {
+    let names: Vec<&str> = zip.entries.iter().map(|e| e.name.as_str()).collect();
+    for clash in clashes(&names) {
+        let (Some(name), Some(other)) = (names.get(clash.entry), names.get(clash.other)) else { continue };
+        // Whether case matters depends on the kind of package, which the caller knows.
+        if name.eq_ignore_ascii_case(other) {
+            continue;
+        }
+        facts.push(Signal::new("office-part-clash").at(Place::part(*name)).arg("part", shown(name)).arg("other", shown(other)));
+    }
+    for name in names.iter().filter(|n| n.split(['/', '\\']).any(|segment| segment == "..")) {
+        facts.push(Signal::new("office-part-escapes").at(Place::part(*name)).arg("part", shown(name)));
+    }
+}
+
 /// Signals of an embedded document that matter to the one that holds it.
 const LIFTED: &[&str] = &[
     "office-macro-vba",
@@ -234,6 +252,7 @@ const LIFTED: &[&str] = &[
     "bomb-members",
     "bomb-depth",
     "bomb-time",
+    "inspect-clock",
 ];
 
 /// Looks into the bytes of an object embedded at `part`: says that it is there (unless `quiet`, for the
@@ -393,7 +412,8 @@ const PROGRAM_EXTENSIONS: &[&str] = &[
     "sh",
 ];
 
-fn is_program(content: &[u8], name: &str) -> bool {
+/// Whether `content` is a program, or `name` one that Windows starts.
+pub fn is_program(content: &[u8], name: &str) -> bool {
     let is_pe = content.starts_with(b"MZ")
         && cfb::u32_at(content, 60).is_some_and(|pe| content.get(pe as usize..).is_some_and(|header| header.starts_with(b"PE\0\0")));
     let is_elf = content.starts_with(b"\x7FELF");

@@ -13,6 +13,9 @@ use crate::model::format::Format;
 use crate::model::text::is_unsafe_to_show;
 use crate::model::{Facts, Place, Signal};
 
+/// Units of work of a line, and of each of its bytes.
+const LINE: u64 = 50;
+const LINE_BYTE: u64 = 10;
 /// Lines that make one chunk of text.
 const CHUNK_LINES: u64 = 50;
 /// Bytes looked at to tell UTF-16 without a mark.
@@ -41,9 +44,7 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
                 hidden.get_or_insert((lines, c));
             }
         }
-        if lines.is_multiple_of(256)
-            && let Err(exceeded) = ctx.budget.tick()
-        {
+        if let Err(exceeded) = ctx.budget.work(LINE + line.len() as u64 * LINE_BYTE) {
             exceeded.record(facts, &ctx.budget);
             break;
         }

@@ -30,6 +30,9 @@ const MAX_PREFIXES: usize = 1_024;
 
 /// How many nodes are read between two looks at the CPU clock.
 const NODES_PER_TICK: u32 = 512;
+/// Units of work of a node, and of each byte of markup or text.
+const NODE: u64 = 150;
+const TEXT_BYTE: u64 = 3;
 
 /// Why a document was not read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -211,6 +214,8 @@ pub struct XmlReader<'a> {
     reader: Reader<&'a [u8]>,
     depth: usize,
     nodes: u32,
+    /// Bytes whose work is counted.
+    counted: u64,
     started: bool,
     root_closed: bool,
     doctype: bool,
@@ -229,6 +234,7 @@ impl<'a> XmlReader<'a> {
             reader,
             depth: 0,
             nodes: 0,
+            counted: 0,
             started: false,
             root_closed: false,
             doctype: false,
@@ -273,7 +279,9 @@ impl<'a> XmlReader<'a> {
         loop {
             self.nodes = self.nodes.wrapping_add(1);
             if self.nodes.is_multiple_of(NODES_PER_TICK) {
-                budget.tick()?;
+                let at = self.reader.buffer_position();
+                budget.work(u64::from(NODES_PER_TICK) * NODE + at.saturating_sub(self.counted) * TEXT_BYTE)?;
+                self.counted = at;
             }
             let event = self.reader.read_event().map_err(|e| self.refused(&e))?;
             let first = !std::mem::replace(&mut self.started, true);
@@ -550,15 +558,10 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_budget_ends_the_reading() {
-        let limits = Limits { max_cpu_ms: 0, ..Limits::default() };
-        let budget = Budget::new(limits);
-        let mut spin = 0u64;
-        while budget.tick().is_ok() {
-            spin = spin.wrapping_add(1);
-        }
+    fn the_budget_of_work_ends_the_reading() {
+        let budget = Budget::new(Limits { max_work: 100_000, ..Limits::default() });
         let long = format!("<a>{}</a>", "<b/>".repeat(10_000));
-        assert_eq!(walk(long.as_bytes(), &budget, |_, _| {}), Err(XmlError::Exceeded(Exceeded::Time)));
+        assert_eq!(walk(long.as_bytes(), &budget, |_, _| {}), Err(XmlError::Exceeded(Exceeded::Work)));
     }
 
     #[test]

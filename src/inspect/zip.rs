@@ -14,6 +14,7 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::zip_index::{MAX_MEMBER_BYTES, MemberError, ZipEntry, ZipError, ZipField, ZipIndex, ZipProblem, ZipProblemKind};
 use super::zip_methods::{self, BZIP2, DEFLATE64, LZMA, MAX_WINDOW, XZ, ZSTANDARD};
+use super::zip_names::{ClashKind, clashes};
 use super::{Context, Exceeded};
 use crate::model::facts::{ArchiveFacts, Detail, Facts, MemberFacts};
 use crate::model::text::is_unsafe_to_show;
@@ -115,6 +116,8 @@ fn describe(problem: &ZipProblem, index: &ZipIndex<'_>) -> Option<Signal> {
 fn describe_names(index: &ZipIndex<'_>, max_members: u64, facts: &mut Facts) {
     let mut exact: BTreeMap<&str, u32> = BTreeMap::new();
     let mut folded: BTreeMap<String, &str> = BTreeMap::new();
+    let mut told: BTreeSet<&str> = BTreeSet::new();
+    let mut names: Vec<&str> = Vec::new();
     for entry in index.entries.iter().take(usize::try_from(max_members).unwrap_or(usize::MAX)) {
         let name = entry.name.as_str();
         let at = || Place::member(name);
@@ -137,13 +140,24 @@ fn describe_names(index: &ZipIndex<'_>, max_members: u64, facts: &mut Facts) {
         } else if *seen == 1 {
             // As Windows and macOS compare names: composed, case folded, one kind of slash.
             let key = name.nfc().collect::<String>().to_lowercase().replace('\\', "/").trim_end_matches('/').to_owned();
-            if let Some(other) = folded.insert(key, name) {
+            if let Some(other) = folded.insert(key, name).filter(|other| other.ends_with('/') == name.ends_with('/')) {
                 facts.push(Signal::new("zip-duplicate-case").at(at()).arg("other", other));
+                told.insert(name);
             }
         }
         if entry.is_symlink() {
             facts.push(Signal::new("zip-symlink").at(at()));
         }
+        names.push(name);
+    }
+    for clash in clashes(&names) {
+        let (Some(name), Some(other)) = (names.get(clash.entry), names.get(clash.other)) else { continue };
+        let code = match clash.kind {
+            ClashKind::SamePath if told.contains(name) => continue,
+            ClashKind::SamePath => "zip-duplicate-path",
+            ClashKind::FileAndFolder => "zip-file-and-folder",
+        };
+        facts.push(Signal::new(code).at(Place::member(*name)).arg("other", *other));
     }
 }
 
@@ -392,6 +406,27 @@ mod tests {
         let two = archive(&[("file1", b"1"), ("file2", b"2")]);
         assert_eq!(codes(&facts(&replace(&two, b"file2", b"file1"))), ["zip-duplicate-name"]);
         assert_eq!(codes(&facts(&replace(&two, b"file2", b"FILE1"))), ["zip-duplicate-case"]);
+    }
+
+    #[test]
+    fn names_that_are_one_path_and_files_that_are_folders_are_told() {
+        let told = |names: &[&str]| {
+            let members: Vec<(&str, &[u8])> = names.iter().map(|n| (*n, b"1".as_slice())).collect();
+            let signals = facts(&archive(&members)).signals;
+            signals.into_iter().map(|s| (s.code.as_str().to_owned(), s.place.members.concat(), s.args)).collect::<Vec<_>>()
+        };
+        for (names, code) in [
+            (["a/b", "a//b"], "zip-duplicate-path"),
+            (["a/b", "a/./b"], "zip-duplicate-path"),
+            (["a", "./a"], "zip-duplicate-path"),
+            (["a/x", "a"], "zip-file-and-folder"),
+        ] {
+            let told = told(&names);
+            assert_eq!(told.len(), 1, "{names:?}: {told:?}");
+            assert_eq!((told[0].0.as_str(), told[0].1.as_str()), (code, names[1]));
+            assert!(format!("{:?}", told[0].2).contains(names[0]), "both names are said: {told:?}");
+        }
+        assert!(told(&["a/b", "a/c", "ab", "a.txt"]).is_empty());
     }
 
     #[test]

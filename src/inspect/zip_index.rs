@@ -1094,6 +1094,9 @@ fn cp437(byte: u8) -> char {
     }
 }
 
+/// Units of work of one call of a decoder, whatever comes out of it: some blocks are empty.
+const UNPACKED_CHUNK: u64 = 500;
+
 /// Unpacks `raw` within the budget; returns the content and how many bytes of `raw` are left over.
 fn unpack(raw: &[u8], entry: &ZipEntry, ctx: &mut Context) -> Result<(Vec<u8>, u64), MemberError> {
     let fault = |fault: Fault| match fault {
@@ -1109,6 +1112,7 @@ fn unpack(raw: &[u8], entry: &ZipEntry, ctx: &mut Context) -> Result<(Vec<u8>, u
     let mut chunk = [0u8; 32 * 1024];
     while let Some(n) = unpacker.read(&mut chunk).map_err(fault)? {
         ctx.budget.inflate(n as u64)?;
+        ctx.budget.work((n as u64 * unpacker.units_per_byte()).max(UNPACKED_CHUNK))?;
         let room = MAX_MEMBER_BYTES.saturating_sub(bytes.len() as u64);
         if n as u64 > room {
             return Err(MemberError::TooLarge);

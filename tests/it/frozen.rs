@@ -7,11 +7,13 @@
 //! `GREFFIER_RECORD=1 cargo test --test it frozen` records. `GREFFIER_RECORD=unreleased` also replaces answers under the same
 //! version: for a version that no release has had, so that no vault knows it.
 
+use std::sync::Arc;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use greffier::model::work::Work;
 use greffier::assess::{Examined, RULES_VERSION, assess, assess_loose};
 use greffier::check::folder;
 use greffier::inspect::{Context, Limits, inspect};
@@ -280,15 +282,15 @@ fn dossier(name: &str, stored: &BTreeMap<String, Facts>) -> Answer {
                 let path = format!("fixtures/dossiers/{name}/{}", file.object);
                 let facts = stored.get(&path).unwrap_or_else(|| panic!("no facts are recorded of {path}")).clone();
                 let sha256 = Sha256::digest(std::fs::read(root().join(&path)).unwrap());
-                Examined { sha256: Some(hex::encode(sha256)), size: Some(facts.size), facts: Some(facts), ..Examined::default() }
+                Examined { sha256: Some(hex::encode(sha256)), size: Some(facts.size), facts: Some(Arc::new(facts)), ..Examined::default() }
             }
             Content::Link(_) => Examined::default(),
         };
         examined.insert(item.id.clone(), looked);
     }
-    let facts: Vec<_> = examined.values().map(|looked| &looked.facts).collect();
+    let facts: Vec<_> = examined.values().map(|looked| looked.facts.as_deref()).collect();
     let input = digest(&serde_json::to_vec(&json!([loaded.sha256, loaded.catalogue_sha256, submission, facts])).unwrap());
-    let report = assess(&loaded, &submission, &examined);
+    let report = assess(&loaded, &submission, &examined, &Work::unbounded());
     let mut lines = vec![format!("{} in all", report.verdict.as_str())];
     lines.extend(report.findings.iter().map(line));
     lines.extend(report.items.iter().filter(|item| !item.findings.is_empty()).flat_map(lines_of));
@@ -316,8 +318,8 @@ fn loose() -> Vec<Answer> {
     let answer = |(name, facts): (&str, Value)| {
         let input = digest(&serde_json::to_vec(&json!([name, facts])).unwrap());
         let facts: Facts = serde_json::from_value(facts).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let looked = Examined { size: Some(facts.size), facts: Some(facts), ..Examined::default() };
-        let item = assess_loose(name, &looked, None, &BTreeMap::new());
+        let looked = Examined { size: Some(facts.size), facts: Some(Arc::new(facts)), ..Examined::default() };
+        let item = assess_loose(name, &looked, None, &BTreeMap::new(), &Work::unbounded());
         Answer { name: format!("by hand: {}", display_safe(name, 80)), input, lines: lines_of(&item) }
     };
     cases.into_iter().map(answer).collect()

@@ -24,6 +24,11 @@ const MAX_PROFILE_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_EXIF_BYTES: usize = 256 * 1024;
 /// Rows between two looks at the clock.
 const ROWS_PER_TICK: u32 = 64;
+/// Units of work of a chunk, on top of one for each of its bytes, whose checksum is computed.
+const CHUNK: u64 = 1_000;
+/// Units of work of a byte of a row (inflated, filtered) and of a pixel (its brightness).
+const ROW_BYTE: u64 = 4;
+const PIXEL: u64 = 3;
 
 /// The header (IHDR).
 #[derive(Debug, Clone, Copy)]
@@ -82,10 +87,10 @@ pub(super) fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, image:
     let mut at = SIGNATURE.len();
     let mut rest = body;
     while !walk.ended {
-        ctx.budget.tick()?;
         let Some((chunk, after)) = Chunk::split(rest) else {
             break;
         };
+        ctx.budget.work(CHUNK + chunk.data.len() as u64)?;
         chunk_seen(&chunk, at as u64, &mut walk, ctx, facts, image)?;
         at += chunk.data.len() + 12;
         rest = after;
@@ -419,7 +424,7 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
     if matches!(header.color, 4 | 6) || !walk.alpha.is_empty() {
         grounds.push(Ground::new(header, walk, over_black));
     }
-    // Rows stream through two buffers, so what is inflated here is bounded by max_pixels and the clock,
+    // Rows stream through two buffers, so what is inflated here is bounded by max_pixels and counted as work,
     // and does not weigh on the budget that the other members of an archive share.
     let mut stream = ZlibDecoder::new(ImageData { chunks: walk.data.iter(), current: &[] });
     let bits = header.channels() * usize::from(header.depth);
@@ -440,7 +445,8 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
         let mut row = vec![0u8; row_bytes + 1];
         for y in 0..down {
             if y.is_multiple_of(ROWS_PER_TICK) {
-                ctx.budget.tick()?;
+                let per_row = row_bytes as u64 * ROW_BYTE + u64::from(across) * PIXEL;
+                ctx.budget.work(u64::from((down - y).min(ROWS_PER_TICK)) * per_row)?;
             }
             match fill(&mut stream, &mut row) {
                 Filled::Whole => {}

@@ -5,8 +5,13 @@ use crate::inspect::{Budget, Exceeded};
 
 /// Bits that one table look-up decodes; longer codes are walked.
 const FAST_BITS: u32 = 9;
-/// Blocks between two looks at the clock.
-const BLOCKS_PER_TICK: u64 = 1 << 13;
+/// Units of a scan (blocks or MCUs) between two counts of the work done.
+const UNITS_PER_COUNT: u64 = 1 << 13;
+/// Units of work of a block. One of a sequential scan decodes up to 64 coefficients; one of a progressive scan mostly few.
+const SEQUENTIAL_BLOCK: u64 = 100;
+const PROGRESSIVE_BLOCK: u64 = 25;
+/// Units of work of a byte of entropy-coded data.
+const CODED_BYTE: u64 = 8;
 
 /// A Huffman table (annex C).
 #[derive(Debug)]
@@ -280,10 +285,17 @@ impl Scan {
         let mut next_restart = 0u8;
         let mut done = 0u64;
         let mut unflushed = false;
+        let per_unit: u64 = self
+            .components
+            .iter()
+            .filter_map(|part| frame.components.get(part.index))
+            .map(|c| if interleaved { u64::from(c.h * c.v) } else { 1 })
+            .sum();
+        let unit = per_unit * if frame.progressive { PROGRESSIVE_BLOCK } else { SEQUENTIAL_BLOCK };
         for y in 0..down {
             for x in 0..across {
-                if done.is_multiple_of(BLOCKS_PER_TICK) {
-                    budget.tick().map_err(DecodeError::Exceeded)?;
+                if done.is_multiple_of(UNITS_PER_COUNT) {
+                    budget.work((total - done).min(UNITS_PER_COUNT) * unit).map_err(DecodeError::Exceeded)?;
                 }
                 if restart_interval > 0 && until_restart == 0 {
                     match bits.restart(next_restart) {
@@ -326,6 +338,7 @@ impl Scan {
         }
         let consumed = bits.consumed();
         let used = Self::end_of_data(data).max(consumed);
+        budget.work(used as u64 * CODED_BYTE).map_err(DecodeError::Exceeded)?;
         let surplus = data.get(consumed..used).unwrap_or_default();
         let left_over = surplus.iter().filter(|b| !matches!(b, 0x00 | 0xFF)).count() as u64;
         Ok(Progress { used, left_over: left_over + u64::from(unflushed) })

@@ -337,12 +337,7 @@ fn a_compressed_text_may_not_inflate_without_bound() {
 
 #[test]
 fn the_budget_is_respected() {
-    let no_time = Limits { max_cpu_ms: 0, ..Limits::default() };
-    std::hint::black_box((0..20_000_000u64).fold(0, |a: u64, b| a ^ b.wrapping_mul(7)));
-    let mut ctx = Context::new(no_time);
-    while ctx.budget.tick().is_ok() {
-        std::hint::black_box((0..100_000u64).fold(0, |a: u64, b| a ^ b.wrapping_mul(7)));
-    }
+    let mut ctx = Context::new(Limits { max_work: 0, ..Limits::default() });
     for bytes in [png(320, 240), jpeg(320, 240)] {
         let mut facts = Facts::default();
         inspect(&bytes, &mut ctx, &mut facts);

@@ -78,6 +78,7 @@ fn package(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) -> Result<bool, E
         }
     };
     office::record_container(&zip, facts);
+    office::record_names(&zip, facts);
     if zip.entries.iter().any(|e| e.encrypted) {
         facts.push(Signal::new("office-encrypted").arg("method", "ZIP"));
         return Ok(false);
@@ -221,6 +222,9 @@ impl Inspection<'_> {
                 self.facts.push(Signal::new("office-macro-script").at(place()).arg("script", shown(name)));
             }
             "Scripts" => self.facts.push(Signal::new("office-macro-script").at(place()).arg("script", shown(name))),
+            _ if office::is_program(bytes, name) => {
+                self.facts.push(Signal::new("office-embedded-program").at(place()).arg("object", shown(name)));
+            }
             "Pictures" => self.office.images += 1,
             "META-INF" if file.contains("signatures") => self.facts.push(Signal::new("office-signed").at(place())),
             "ObjectReplacements" | "Thumbnails" => {}

@@ -212,7 +212,7 @@ impl Presentation<'_> {
         let mut at = container.start;
         for n in 0usize.. {
             if n.is_multiple_of(1_024) {
-                ctx.budget.tick()?;
+                ctx.budget.work(1_024 * 100)?;
             }
             while ends.last().is_some_and(|end| at >= *end) {
                 ends.pop();

@@ -82,7 +82,7 @@ pub fn stream(bytes: &[u8], name: &str, ctx: &mut Context, facts: &mut Facts) ->
     let mut depth = 1usize;
     for n in 0usize.. {
         if n.is_multiple_of(RECORDS_PER_TICK) {
-            ctx.budget.tick()?;
+            ctx.budget.work(RECORDS_PER_TICK as u64 * 100)?;
         }
         let Some(record) = record(bytes, at) else {
             damaged_stream(facts, name, "EOF", at);
@@ -155,7 +155,7 @@ fn walk_sheet(bytes: &[u8], position: usize, ctx: &mut Context) -> Result<Result
     let mut depth = 1usize;
     for n in 0usize.. {
         if n.is_multiple_of(RECORDS_PER_TICK) {
-            ctx.budget.tick()?;
+            ctx.budget.work(RECORDS_PER_TICK as u64 * 100)?;
         }
         let Some(record) = record(bytes, at) else { return Ok(Err("EOF")) };
         at += 4 + record.data.len();

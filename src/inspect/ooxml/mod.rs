@@ -114,6 +114,7 @@ impl<'a> Inspection<'a, '_> {
             }
         };
         office::record_container(&zip, facts);
+        office::record_names(&zip, facts);
         let package = Package::new(zip);
         if package.is_encrypted() {
             facts.push(Signal::new("office-encrypted").arg("method", "ZIP"));
@@ -343,7 +344,14 @@ impl<'a> Inspection<'a, '_> {
             self.facts.push(Signal::new("office-signed").at(Place::part(written)));
             return Ok(());
         }
+        // A part outside the package's root that no relationship leads to was put there by hand.
+        if reached_by.is_none() && !is_main && written.starts_with(['/', '\\']) {
+            self.facts.push(Signal::new("office-part-escapes").at(Place::part(written.as_str())).arg("part", shown(&written)));
+        }
         if !is_xml(name, &content_type) {
+            if office::is_program(&bytes, &written) {
+                self.facts.push(Signal::new("office-embedded-program").at(Place::part(written.as_str())).arg("object", shown(&written)));
+            }
             if is_main {
                 self.binary_main(name, &bytes);
             }

@@ -17,6 +17,8 @@ use super::lexer::{Instruction, Lexer, Token, is_space};
 use super::object::{Dict, Object, Stream};
 use crate::inspect::budget::{Budget, Exceeded};
 
+/// Units of work of a glyph shown, or of a token of a content stream.
+const STEP: u64 = 100;
 /// Forms inside forms, at most.
 const MAX_FORM_DEPTH: u32 = 10;
 /// Operands kept for one operator; the longest real operator takes 6, `scn` up to 33.
@@ -244,7 +246,7 @@ impl Run {
         while !rest.is_empty() {
             self.steps = self.steps.wrapping_add(1);
             if self.steps.is_multiple_of(512) {
-                budget.tick()?;
+                budget.work(512 * STEP)?;
             }
             let (glyph, len) = font.next_glyph(rest);
             let computed = if glyph.text.is_none() { font.computed(rest, len) } else { None };
@@ -383,7 +385,7 @@ impl Reader {
         loop {
             run.steps = run.steps.wrapping_add(1);
             if run.steps.is_multiple_of(512) {
-                budget.tick()?;
+                budget.work(512 * STEP)?;
             }
             match lexer.instruction() {
                 Instruction::End => return Ok(()),

@@ -21,6 +21,10 @@ use super::lexer::{Lexer, Token, Unreadable, is_space};
 use super::object::{Dict, Object, Stream};
 use crate::inspect::budget::{Budget, Exceeded};
 
+/// Units of work of an entry of a cross-reference table, or of an object found by scanning.
+const ENTRY: u64 = 200;
+/// Units of work of parsing, for each unit of weight that an object has in the cache.
+const WEIGHT: u64 = 20;
 /// Cross-reference entries that are followed. The largest honest documents have some 500,000.
 pub const MAX_ENTRIES: usize = 2_000_000;
 /// Cross-reference sections (revisions) that are followed.
@@ -249,7 +253,7 @@ impl<'a> File<'a> {
             let (Ok(mut num), Token::Int(count)) = (u32::try_from(start), lexer.token()) else { return Ok(None) };
             for i in 0..count {
                 if i % 1024 == 0 {
-                    budget.tick()?;
+                    budget.work(1024 * ENTRY)?;
                 }
                 let before = lexer.pos;
                 let (Token::Int(at), Token::Int(generation), Token::Word(kind)) = (lexer.token(), lexer.token(), lexer.token()) else {
@@ -327,7 +331,7 @@ impl<'a> File<'a> {
             let Ok(mut num) = u32::try_from(start) else { return Ok(None) };
             for i in 0..count {
                 if i % 1024 == 0 {
-                    budget.tick()?;
+                    budget.work(1024 * ENTRY)?;
                 }
                 let Some(fields) = rows.next() else { break };
                 let big_endian = |bytes: &[u8]| bytes.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
@@ -361,7 +365,7 @@ impl<'a> File<'a> {
         let mut astray = Vec::new();
         for (i, (num, entry)) in self.entries.iter().enumerate() {
             if i % 1024 == 0 {
-                budget.tick()?;
+                budget.work(1024 * ENTRY)?;
             }
             if let Entry::At(at) = entry
                 && self.header_at(*at).is_none_or(|(found, ..)| found != *num)
@@ -409,7 +413,7 @@ impl<'a> File<'a> {
         let mut packs = Vec::new();
         for (i, at) in found.objects.values().enumerate() {
             if i % 1024 == 0 {
-                budget.tick()?;
+                budget.work(1024 * ENTRY)?;
             }
             if self.head_has(*at, b"XRef") || self.head_has(*at, b"ObjStm") {
                 let Some((num, stream)) = self.stream_at(*at) else { continue };
@@ -438,9 +442,10 @@ impl<'a> File<'a> {
     fn scan(&self, budget: &Budget) -> Result<Found, Exceeded> {
         let mut found = Found::default();
         let data = self.data;
+        budget.work(data.len() as u64)?;
         for (i, at) in memmem::find_iter(data, b"obj").enumerate() {
             if i % 1024 == 0 {
-                budget.tick()?;
+                budget.work(1024 * ENTRY)?;
             }
             // Backwards: spaces, generation, spaces, number, and nothing glued before.
             let Some((generation, before)) = number_before(data, at) else { continue };
@@ -507,6 +512,8 @@ impl<'a> File<'a> {
             Some(Entry::At(at)) => self.read_at(at, num, budget)?,
             Some(Entry::Packed { stream, index }) => self.read_packed(stream, index, num, budget)?,
         };
+        // Parsing: objects that do not fit in the cache are parsed whenever they are asked for.
+        budget.work(weight as u64 * WEIGHT)?;
         let object = Rc::new(object);
         if self.cached + weight > MAX_CACHED {
             self.cache.clear();

@@ -48,6 +48,7 @@ pub struct Decoded<'a> {
 pub fn decode<'a>(raw: Cow<'a, [u8]>, filters: &[(Vec<u8>, Dict)], budget: &mut Budget) -> Result<Decoded<'a>, Exceeded> {
     let mut decoded = Decoded { bytes: raw, outcome: Outcome::Whole };
     for (i, (name, params)) in filters.iter().enumerate() {
+        budget.stream()?;
         let mut sink = Sink { bytes: Vec::new(), cut: false, budget };
         let outcome = match name.as_slice() {
             _ if i >= MAX_FILTERS => return Ok(Decoded { outcome: Outcome::Opaque, ..decoded }),

@@ -14,6 +14,10 @@ use crate::inspect::budget::{Budget, Exceeded};
 const MAX_MAPPINGS: usize = 70_000;
 /// Widths of one composite font that are kept.
 const MAX_WIDTHS: usize = 70_000;
+/// Units of work of an entry of a map or of a list of widths.
+const ENTRY: u64 = 100;
+/// Units of work of a byte of a character map.
+const MAP_BYTE: u64 = 10;
 /// UTF-16 units that one code may map to (§9.10.3 allows 256, ligatures need 3).
 const MAX_UNITS: usize = 16;
 
@@ -195,6 +199,8 @@ impl Font {
                 let (last, width) = (second.int().and_then(|n| u32::try_from(n).ok()), items.next());
                 let width = width.map(|w| file.resolve(w, budget)).transpose()?.and_then(|w| w.number());
                 let (Some(last), Some(width)) = (last, width) else { return Ok(()) };
+                // A range may be stated again and again: each time counts.
+                budget.work(u64::from(last.saturating_sub(first).min(0xFFFF)) * ENTRY)?;
                 for code in first..=last.min(first.saturating_add(0xFFFF)) {
                     self.widths.insert(code, width);
                 }
@@ -215,6 +221,7 @@ impl Font {
             // A producer that says one byte here for a two-byte font is wrong; a longer one may be right.
             self.code_len = self.code_len.max(len);
         }
+        budget.work(bytes.len() as u64 * MAP_BYTE)?;
         let mut lexer = Lexer::new(bytes, 0);
         let mut held: Vec<Vec<u8>> = Vec::new();
         let mut in_ranges = false;
@@ -222,7 +229,7 @@ impl Font {
         loop {
             steps += 1;
             if steps.is_multiple_of(1024) {
-                budget.tick()?;
+                budget.work(1024 * ENTRY)?;
             }
             if self.mapped.len() + self.ranges.len() > MAX_MAPPINGS {
                 return Ok(());
@@ -252,8 +259,10 @@ impl Font {
                                 self.mapped.insert(low, String::from_utf16_lossy(&base));
                             } else if low < high && !base.is_empty() {
                                 // The range is the newer statement: whatever the encoding said is gone.
-                                if high - low < 256 {
-                                    (low..=high).for_each(|code| _ = self.mapped.remove(&code));
+                                // Only what is really there is looked at, so that a thousand wide ranges cost a thousand look-ups.
+                                let replaced: Vec<u32> = self.mapped.range(low..=high).map(|(code, _)| *code).collect();
+                                for code in replaced {
+                                    self.mapped.remove(&code);
                                 }
                                 self.ranges.push((low, high, base));
                             }

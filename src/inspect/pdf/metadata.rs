@@ -70,7 +70,7 @@ fn read_xmp(bytes: &[u8], metadata: &mut BTreeMap<String, String>, budget: &Budg
     let mut text = String::new();
     for step in 0u32.. {
         if step.is_multiple_of(256) {
-            budget.tick()?;
+            budget.work(256 * 200)?;
         }
         let event = match reader.read_event() {
             Ok(Event::Eof) | Err(_) => break,

@@ -55,6 +55,7 @@ impl Pages {
         let mut pushed = 0usize;
         let mut at_root = true;
         while let Some((reference, inherited)) = stack.pop() {
+            budget.tick()?;
             let node = file.resolve(&reference, budget)?;
             let num = reference.reference();
             let Some(dict) = node.dict() else {

@@ -7,6 +7,10 @@ use crate::inspect::text::decode;
 use crate::model::facts::CellValue;
 use crate::model::{Place, Signal};
 
+/// Units of work of a field of a record, and of each of its bytes.
+const FIELD: u64 = 100;
+const FIELD_BYTE: u64 = 15;
+
 /// Delimiters tried, in the order they win a draw: French software writes `;` because `,` is its decimal mark.
 const DELIMITERS: &[u8] = b";\t,|";
 /// Records looked at to choose one.
@@ -38,18 +42,16 @@ pub fn csv(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
     let mut row = skipped;
     let mut last_line = 0u64;
     loop {
-        if row.is_multiple_of(256)
-            && let Err(exceeded) = ctx.budget.tick()
-        {
-            exceeded.record(facts, &ctx.budget);
-            break;
-        }
         let (blank_rows, blank_lines) = blank_before(text, reader.position());
         let line = reader.position().line() + blank_lines + u64::from(skipped);
         match reader.read_record(&mut record) {
             Ok(true) => {}
             // The text is valid UTF-8 in memory and lengths are free: nothing else can be wrong.
             Ok(false) | Err(_) => break,
+        }
+        if let Err(exceeded) = ctx.budget.work(record.len() as u64 * FIELD + record.as_slice().len() as u64 * FIELD_BYTE) {
+            exceeded.record(facts, &ctx.budget);
+            break;
         }
         row = row.saturating_add(blank_rows).saturating_add(1).min(MAX_ROWS);
         last_line = line;

@@ -35,6 +35,9 @@ use super::Context;
 use crate::model::Facts;
 use crate::model::facts::WorkbookFacts;
 
+/// Units of work of one record or cell.
+const RECORD: u64 = 300;
+
 /// The widest sheet of Excel and `LibreOffice` (16,384 columns, `XFD`).
 pub const MAX_COLUMNS: u32 = 16_384;
 /// The tallest sheet of Excel and `LibreOffice`.

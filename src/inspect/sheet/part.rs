@@ -43,6 +43,9 @@ struct Counted<'a> {
     stopped: Option<Stop>,
 }
 
+/// Units of work of a byte of a part that is read once more.
+const PARSED_BYTE: u64 = 5;
+
 #[derive(Clone, Copy)]
 enum Stop {
     Budget(Exceeded),
@@ -52,7 +55,7 @@ enum Stop {
 impl Read for Counted<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(buf)?;
-        let counted = if self.inflates { self.budget.inflate(n as u64) } else { self.budget.tick() };
+        let counted = if self.inflates { self.budget.inflate(n as u64) } else { self.budget.work(n as u64 * PARSED_BYTE) };
         if let Err(exceeded) = counted {
             self.stopped = Some(Stop::Budget(exceeded));
             return Err(std::io::Error::other("budget spent"));

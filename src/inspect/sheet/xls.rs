@@ -275,7 +275,7 @@ fn read_globals(stream: &[u8], ctx: &Context, facts: &mut Facts) -> Result<Globa
     let mut dde_server: Option<String> = None;
     for turn in 0u32.. {
         if turn.is_multiple_of(256) {
-            ctx.budget.tick()?;
+            ctx.budget.work(256 * super::RECORD)?;
         }
         let Some(record) = records.next()? else { return Err(damaged("the workbook globals have no end")) };
         match record.kind {
@@ -471,7 +471,7 @@ impl Walked {
         let mut awaits_text = false;
         for turn in 0u32.. {
             if turn.is_multiple_of(512) {
-                ctx.budget.tick()?;
+                ctx.budget.work(512 * super::RECORD)?;
             }
             let Some(r) = records.next()? else { return Err(damaged("the sheet has no end")) };
             match r.kind {

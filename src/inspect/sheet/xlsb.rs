@@ -94,7 +94,7 @@ fn cells(book: &mut Xlsb<Cursor<&[u8]>>, name: &str, ctx: &Context, out: &mut Co
     let mut reader = book.worksheet_cells_reader(name).map_err(|e| Fault::Damaged(e.to_string()))?;
     for turn in 0u64.. {
         if turn.is_multiple_of(512) {
-            ctx.budget.tick()?;
+            ctx.budget.work(512 * super::RECORD)?;
         }
         let Some(cell) = reader.next_cell().map_err(|e| Fault::Damaged(e.to_string()))? else { break };
         let (row, column) = cell.get_position();
@@ -115,7 +115,7 @@ fn walk(part: &[u8], ctx: &Context) -> Result<(), Fault> {
     let mut at = 0usize;
     for turn in 0u64.. {
         if turn.is_multiple_of(1024) {
-            ctx.budget.tick()?;
+            ctx.budget.work(1024 * super::RECORD)?;
         }
         let Some(first) = part.get(at) else { break };
         let start = at;

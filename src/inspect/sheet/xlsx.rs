@@ -715,7 +715,7 @@ fn read_values(
         let mut first = String::new();
         for turn in 0u64.. {
             if turn.is_multiple_of(512) {
-                ctx.budget.tick()?;
+                ctx.budget.work(512 * super::RECORD)?;
             }
             match reader.next_cell() {
                 Ok(Some(cell)) => {

@@ -10,7 +10,7 @@ use flate2::read::ZlibDecoder;
 
 use super::nal::Units;
 use super::number::{be16, be32, be64};
-use super::samples::{Sizes, Tables};
+use super::samples::{Sizes, Tables, following};
 use super::{MAX_TRACKS, Movie, Stop, add_metadata, corrupt, four_cc, seconds, track, truncated};
 use crate::inspect::Context;
 use crate::inspect::budget::ReadError;
@@ -21,6 +21,9 @@ use crate::model::{Facts, Place, Signal};
 const MAX_MOVIE_BYTES: u64 = 64 * 1024 * 1024;
 /// Share of broken samples, in percent, from which a track is damaged and not merely odd.
 const DAMAGED_PERCENT: u64 = 1;
+/// Boxes of which each container holds at most one (14496-12 table 1); players read the first, the last, or refuse both.
+const AT_MOST_ONE: [&[u8; 4]; 13] =
+    [b"mvhd", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd", b"stts", b"stsc", b"stsz", b"stco", b"ctts"];
 /// Seconds between 1904-01-01, the epoch of movies, and 1970-01-01.
 const EPOCH_1904: i64 = 2_082_844_800;
 
@@ -82,6 +85,32 @@ impl<'a> Iterator for Boxes<'a> {
         let there = usize::try_from(length).unwrap_or(usize::MAX).min(body.len());
         self.at = start + header + there;
         Some(Bx { kind, start, body: body.get(..there)?, missing: length - there as u64 })
+    }
+}
+
+/// The kinds of [`AT_MOST_ONE`] that one container has held so far.
+#[derive(Debug, Default)]
+struct Once(u32);
+
+impl Once {
+    /// Notes the box `b`.
+    ///
+    /// # Errors
+    /// [`Stop::Told`] when the container must not hold another of its kind.
+    fn check(&mut self, b: &Bx<'_>, facts: &mut Facts) -> Result<(), Stop> {
+        // Two of these are two ways to write one table.
+        let kind = match &b.kind {
+            b"stz2" => b"stsz",
+            b"co64" => b"stco",
+            kind => kind,
+        };
+        let Some(index) = AT_MOST_ONE.iter().position(|one| *one == kind) else { return Ok(()) };
+        let bit = 1 << index;
+        if self.0 & bit != 0 {
+            return Err(corrupt(facts, b.start, four_cc(&b.kind)));
+        }
+        self.0 |= bit;
+        Ok(())
     }
 }
 
@@ -231,8 +260,10 @@ fn described(
     let mut header = None;
     let mut fragment_duration = None;
     let mut reference = false;
+    let mut once = Once::default();
     for b in Boxes::of(body) {
         ctx.budget.tick()?;
+        once.check(&b, facts)?;
         match &b.kind {
             b"mvhd" => header = times(b.body),
             b"trak" if tracks.len() < MAX_TRACKS => tracks.push(read_track(b.body, ctx, facts)?),
@@ -313,8 +344,10 @@ fn created(since_1904: u64) -> Option<String> {
 
 fn read_track<'a>(body: &'a [u8], ctx: &Context, facts: &mut Facts) -> Result<Track<'a>, Stop> {
     let mut track = Track::default();
+    let mut once = Once::default();
     for b in Boxes::of(body) {
         ctx.budget.tick()?;
+        once.check(&b, facts)?;
         match &b.kind {
             b"tkhd" => {
                 let wide = b.body.first() == Some(&1);
@@ -334,8 +367,10 @@ fn read_track<'a>(body: &'a [u8], ctx: &Context, facts: &mut Facts) -> Result<Tr
 
 fn read_media<'a>(body: &'a [u8], ctx: &Context, facts: &mut Facts, track: &mut Track<'a>) -> Result<(), Stop> {
     let mut information = None;
+    let mut once = Once::default();
     for b in Boxes::of(body) {
         ctx.budget.tick()?;
+        once.check(&b, facts)?;
         match &b.kind {
             b"mdhd" => {
                 if let Some(times) = times(b.body) {
@@ -355,6 +390,11 @@ fn read_media<'a>(body: &'a [u8], ctx: &Context, facts: &mut Facts, track: &mut 
         }
     }
     let Some(information) = information else { return Ok(()) };
+    let mut once = Once::default();
+    for b in Boxes::of(information) {
+        ctx.budget.tick()?;
+        once.check(&b, facts)?;
+    }
     let references = Boxes::find(information, b"dinf").and_then(|d| Boxes::find(d, b"dref"));
     let Some(table) = Boxes::find(information, b"stbl") else { return Ok(()) };
     read_tables(table, references, ctx, facts, track)
@@ -367,8 +407,10 @@ fn read_tables<'a>(body: &'a [u8], references: Option<&[u8]>, ctx: &Context, fac
         let count = be32(body, 4)? as usize;
         body.get(8..8usize.checked_add(count.checked_mul(size)?)?)
     };
+    let mut once = Once::default();
     for b in Boxes::of(body) {
         ctx.budget.tick()?;
+        once.check(&b, facts)?;
         let sound = match &b.kind {
             b"stsd" => {
                 has_entry = sample_entry(b.body, references, track);
@@ -465,6 +507,11 @@ fn lay_tracks(
         } else if track.is_media() && (laid.samples == 0 || laid.astray * 2 > laid.samples) {
             // Sizes without chunks, or chunks that point at no media: the index is not this file's.
             outcome = Err(corrupt(facts, 0, if laid.samples == 0 { "stsc" } else { "stco" }));
+        } else if track.is_media() && laid.overlapping > 0 {
+            // Two samples claim the same bytes: a size or an offset is wrong.
+            outcome = Err(corrupt(facts, 0, "stsz"));
+        } else if let Some(table) = track.tables.contradiction(laid.samples).filter(|_| track.is_media()) {
+            outcome = Err(corrupt(facts, 0, table));
         } else if laid.broken > 0 {
             facts.push(odd_frames(laid.broken, laid.followed, place(laid.before_broken)));
         }
@@ -539,6 +586,8 @@ fn lay_fragments(
                 if next > bytes.len() as u64 && run.samples > 0 && (run.offset.is_some() || next > base) {
                     return Err(truncated(facts, bytes.len(), "trun", next - bytes.len() as u64));
                 }
+                // Runs may overlap as the file likes.
+                ctx.budget.work(run.samples.min(run.rows.len() as u64).saturating_mul(following(0)).saturating_add(run.bytes / 2))?;
                 let Some(units) = units.get(&id).filter(|_| run.offset.is_some()) else { continue };
                 let mut at = start;
                 for size in run.sizes() {

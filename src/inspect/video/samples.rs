@@ -5,11 +5,18 @@ use super::nal::Units;
 use super::number::{be32, be64};
 use crate::inspect::{Budget, Exceeded};
 
-/// Chunks between two looks at the clock.
-const CHUNKS_PER_TICK: usize = 256;
+/// Chunks between two counts of the work done.
+const CHUNKS_PER_COUNT: usize = 256;
+/// Units of work of a chunk, and of a sample.
+const CHUNK: u64 = 50;
+const SAMPLE: u64 = 20;
+/// Work is counted once this much has gathered.
+const WORTH_COUNTING: u64 = 100_000;
 
-/// Bytes of a sample worth a look at the clock of its own.
-const LONG_SAMPLE: u32 = 256 * 1024;
+/// Units of work of a sample of `bytes` whose chain of units is followed: at most one step for every few bytes.
+pub(super) fn following(bytes: u32) -> u64 {
+    SAMPLE + u64::from(bytes) / 2
+}
 
 /// The tables of one track, as bodies of their boxes after version and flags.
 #[derive(Debug, Clone, Copy, Default)]
@@ -93,6 +100,8 @@ pub(super) struct Laid {
     pub before_outside: u64,
     /// Samples that stand in no media-data box.
     pub astray: u64,
+    /// Chunks that start inside the one before them.
+    pub overlapping: u64,
     /// Samples whose chain of units was followed, and how many of them are broken.
     pub followed: u64,
     pub broken: u64,
@@ -109,6 +118,30 @@ impl Tables<'_> {
         })
     }
 
+    /// The table that contradicts the others, where one does; `laid` samples were found in chunks. Runs of chunks start with the
+    /// first chunk and go up (14496-12, 8.7.4.3); every sample has a chunk and a duration. A sample in a hundred may lack them:
+    /// recorders that are interrupted leave their last tables a little apart, and players do not mind.
+    pub fn contradiction(&self, laid: u64) -> Option<&'static str> {
+        let mut before = 0;
+        for run in self.stsc.chunks_exact(12) {
+            let first = be32(run, 0).unwrap_or(0);
+            if first <= before || (before == 0 && first != 1) {
+                return Some("stsc");
+            }
+            before = first;
+        }
+        let stated = self.sizes.count();
+        let tolerated = stated / 100 + 1;
+        let timed = self.stts.chunks_exact(8).fold(0u64, |sum, e| sum.saturating_add(u64::from(be32(e, 0).unwrap_or(0))));
+        if laid.abs_diff(stated) > tolerated {
+            Some("stsz")
+        } else if timed.abs_diff(stated) > tolerated {
+            Some("stts")
+        } else {
+            None
+        }
+    }
+
     fn chunk_offset(&self, chunk: usize) -> Option<u64> {
         if self.wide_offsets { be64(self.offsets, chunk.checked_mul(8)?) } else { be32(self.offsets, chunk.checked_mul(4)?).map(u64::from) }
     }
@@ -117,7 +150,7 @@ impl Tables<'_> {
     /// chain inside every sample is followed too.
     ///
     /// # Errors
-    /// When the clock runs out.
+    /// When the work is used up.
     pub fn lay(&self, file: &[u8], media: &[(u64, u64)], units: Option<Units>, budget: &Budget) -> Result<Laid, Exceeded> {
         let mut laid = Laid::default();
         let size = file.len() as u64;
@@ -125,9 +158,11 @@ impl Tables<'_> {
         let total = self.sizes.count();
         let mut runs = self.stsc.chunks_exact(12).peekable();
         let mut per_chunk = 0u64;
+        let mut uncounted = 0u64;
+        let mut previous = (0u64, 0u64);
         for chunk in 0..chunks {
-            if chunk.is_multiple_of(CHUNKS_PER_TICK) {
-                budget.tick()?;
+            if chunk.is_multiple_of(CHUNKS_PER_COUNT) {
+                budget.work(CHUNKS_PER_COUNT as u64 * CHUNK)?;
             }
             while let Some(run) = runs.next_if(|r| be32(r, 0).is_some_and(|first| first as usize <= chunk + 1)) {
                 per_chunk = u64::from(be32(run, 4).unwrap_or(0));
@@ -137,6 +172,7 @@ impl Tables<'_> {
             if here == 0 {
                 continue;
             }
+            laid.overlapping += u64::from(previous.0 < start && start < previous.1);
             // Media-data boxes follow one another: the last that starts before the chunk must hold it.
             let holder = media.partition_point(|(from, _)| *from <= start).checked_sub(1).and_then(|i| media.get(i));
             if !media.is_empty() && holder.is_none_or(|(_, to)| start >= *to) {
@@ -144,14 +180,16 @@ impl Tables<'_> {
             }
             if let Sizes::Same { size: each, .. } = self.sizes {
                 laid.same_sized(start, here, u64::from(each), size);
+                previous = (start, start.saturating_add(here.saturating_mul(u64::from(each))));
                 continue;
             }
             let mut at = start;
             for _ in 0..here {
                 let Some(bytes) = usize::try_from(laid.samples).ok().and_then(|i| self.sizes.get(i)) else { break };
-                // Chunks may overlap as the file likes: long samples are looked at under the clock too.
-                if laid.samples.is_multiple_of(4096) || bytes > LONG_SAMPLE {
-                    budget.tick()?;
+                // Chunks may overlap as the file likes, so that what is followed is not bounded by the file's size.
+                uncounted += if units.is_some() { following(bytes) } else { SAMPLE };
+                if uncounted > WORTH_COUNTING {
+                    budget.work(std::mem::take(&mut uncounted))?;
                 }
                 let end = at.saturating_add(u64::from(bytes));
                 if end > size {
@@ -173,7 +211,9 @@ impl Tables<'_> {
                 laid.samples += 1;
                 at = end;
             }
+            previous = (start, at);
         }
+        budget.work(uncounted)?;
         Ok(laid)
     }
 }
@@ -220,6 +260,14 @@ mod tests {
         let tables = Tables { offsets: &offsets, stsc: &stsc, sizes, ..Tables::default() };
         let laid = tables.lay(&[0; 100], &[], None, &Budget::new(Limits::default())).unwrap();
         assert_eq!((laid.samples, laid.before_outside), (u64::from(u32::MAX), 45));
+    }
+
+    #[test]
+    fn a_chunk_that_starts_inside_the_one_before_is_counted() {
+        let (offsets, stsc, stsz) = (words(&[10, 25, 45]), words(&[1, 2, 1]), words(&[0, 6, 10, 10, 10, 10, 10, 5]));
+        let tables = Tables { offsets: &offsets, stsc: &stsc, sizes: Sizes::from_stsz(&stsz).unwrap(), ..Tables::default() };
+        let laid = tables.lay(&[0; 60], &[(8, 60)], None, &Budget::new(Limits::default())).unwrap();
+        assert_eq!((laid.samples, laid.overlapping), (6, 1));
     }
 
     #[test]

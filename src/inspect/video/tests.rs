@@ -27,6 +27,13 @@ struct Recipe {
     /// What stands in `moov` beside header and track.
     beside: Vec<u8>,
     fast_start: bool,
+    /// A kind of box that is written twice.
+    twice: Option<&'static [u8; 4]>,
+    /// The first chunk that `stsc` speaks of.
+    first_chunk: u32,
+    /// Frames that `stts` and `stsc` leave out.
+    untimed: u32,
+    unplaced: u32,
 }
 
 impl Default for Recipe {
@@ -41,6 +48,10 @@ impl Default for Recipe {
             timescale: 100,
             beside: Vec::new(),
             fast_start: false,
+            twice: None,
+            first_chunk: 1,
+            untimed: 0,
+            unplaced: 0,
         }
     }
 }
@@ -53,6 +64,10 @@ fn frame() -> Vec<u8> {
 const FRAME_BYTES: u32 = 258;
 
 impl Recipe {
+    fn bx(&self, kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        bx(kind, body).repeat(if self.twice == Some(kind) { 2 } else { 1 })
+    }
+
     fn track(&self, media_at: u32, sizes: &[u8]) -> Vec<u8> {
         let mut track_header = be32s(&[1, 0, 0, 1, 0, self.frames * 10]);
         track_header.extend([0; 52]);
@@ -68,21 +83,21 @@ impl Recipe {
         let location: &[u8] = if self.data_flags & 1 == 1 { b"" } else { b"http://example.org/a\0" };
         let reference = bx(b"url ", &[&be32s(&[self.data_flags]), location].concat());
         let table = [
-            bx(b"stsd", &description),
-            bx(b"stts", &be32s(&[0, 1, self.frames, 10])),
-            bx(b"stsc", &be32s(&[0, 1, 1, self.frames, 1])),
-            bx(b"stsz", sizes),
-            bx(b"stco", &be32s(&[0, 1, media_at])),
+            self.bx(b"stsd", &description),
+            self.bx(b"stts", &be32s(&[0, 1, self.frames - self.untimed, 10])),
+            self.bx(b"stsc", &be32s(&[0, 1, self.first_chunk, self.frames - self.unplaced, 1])),
+            self.bx(b"stsz", sizes),
+            self.bx(b"stco", &be32s(&[0, 1, media_at])),
         ];
-        let information = [bx(b"dinf", &bx(b"dref", &[be32s(&[0, 1]), reference].concat())), bx(b"stbl", &table.concat())];
-        let media = [bx(b"mdhd", &media_header), bx(b"hdlr", &handler), bx(b"minf", &information.concat())];
-        bx(b"trak", &[bx(b"tkhd", &track_header), bx(b"mdia", &media.concat())].concat())
+        let information = [bx(b"dinf", &bx(b"dref", &[be32s(&[0, 1]), reference].concat())), self.bx(b"stbl", &table.concat())];
+        let media = [self.bx(b"mdhd", &media_header), self.bx(b"hdlr", &handler), self.bx(b"minf", &information.concat())];
+        bx(b"trak", &[self.bx(b"tkhd", &track_header), self.bx(b"mdia", &media.concat())].concat())
     }
 
     fn movie(&self, media_at: u32) -> Vec<u8> {
         let sizes = [be32s(&[0, 0, self.frames]), be32s(&vec![FRAME_BYTES; self.frames as usize])].concat();
         let header = [be32s(&[0, 0, 0, self.timescale, self.frames * 10]), vec![0; 80]].concat();
-        bx(b"moov", &[bx(b"mvhd", &header), self.track(media_at, &sizes), self.beside.clone()].concat())
+        bx(b"moov", &[self.bx(b"mvhd", &header), self.track(media_at, &sizes), self.beside.clone()].concat())
     }
 
     fn build(&self) -> Vec<u8> {
@@ -455,11 +470,38 @@ fn what_follows_the_video_is_told() {
 }
 
 #[test]
-fn the_budget_is_respected() {
-    let mut ctx = Context::new(Limits { max_cpu_ms: 0, ..Limits::default() });
-    while ctx.budget.tick().is_ok() {
-        std::hint::black_box((0..100_000u64).fold(0, |a: u64, b| a ^ b.wrapping_mul(7)));
+fn a_box_that_must_be_one_and_comes_twice_is_damage() {
+    for kind in [b"mvhd", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd", b"stts", b"stsc", b"stsz", b"stco"] {
+        let facts = described(&Recipe { twice: Some(kind), ..Recipe::default() }.build());
+        assert!(facts.has("video-corrupt"), "{}: {:?}", String::from_utf8_lossy(kind), facts.signals);
     }
+}
+
+#[test]
+fn tables_that_contradict_one_another_are_damage_and_a_frame_more_or_less_is_not() {
+    let corrupt = |recipe: Recipe| described(&recipe.build()).has("video-corrupt");
+    assert!(corrupt(Recipe { first_chunk: 2, ..Recipe::default() }));
+    assert!(corrupt(Recipe { untimed: 20, ..Recipe::default() }));
+    assert!(corrupt(Recipe { unplaced: 20, ..Recipe::default() }));
+    assert!(!corrupt(Recipe { untimed: 1, unplaced: 1, ..Recipe::default() }));
+    assert!(!corrupt(Recipe::default()));
+}
+
+/// Chunks of the index may all point at the same bytes: what is followed is counted, and twice as many cost twice as much.
+#[test]
+fn the_work_of_overlapping_samples_is_linear() {
+    let work = |frames: u32| {
+        let mut ctx = Context::new(Limits::default());
+        inspect(&Recipe { frames, ..Recipe::default() }.build(), &mut ctx, &mut Facts::default());
+        ctx.budget.worked()
+    };
+    let (once, twice) = (work(20_000), work(40_000));
+    assert!(twice > once && twice * 10 <= once * 23, "{once} {twice}");
+}
+
+#[test]
+fn the_budget_is_respected() {
+    let mut ctx = Context::new(Limits { max_work: 0, ..Limits::default() });
     for bytes in [mp4(), avi(), flv(10.0), fragmented(3)] {
         let mut facts = Facts::default();
         inspect(&bytes, &mut ctx, &mut facts);
