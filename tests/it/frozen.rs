@@ -7,13 +7,12 @@
 //! `GREFFIER_RECORD=1 cargo test --test it frozen` records. `GREFFIER_RECORD=unreleased` also replaces answers under the same
 //! version: for a version that no release has had, so that no vault knows it.
 
-use std::sync::Arc;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use greffier::model::work::Work;
 use greffier::assess::{Examined, RULES_VERSION, assess, assess_loose};
 use greffier::check::folder;
 use greffier::inspect::{Context, Limits, inspect};
@@ -22,6 +21,7 @@ use greffier::model::facts::{Facts, INSPECTOR_VERSION};
 use greffier::model::report::ItemReport;
 use greffier::model::submission::Content;
 use greffier::model::text::display_safe;
+use greffier::model::work::Work;
 use greffier::pipeline;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -115,7 +115,9 @@ impl Recorded {
         let mut text = format!("Written by tests/it/frozen.rs, which says how to record it again.\nversion {}\n", self.version);
         for Answer { name, input, lines } in &self.answers {
             let _ = writeln!(text, "== {name}\ninput {input}");
-            lines.iter().for_each(|line| drop(writeln!(text, "{line}")));
+            for line in lines {
+                let _ = writeln!(text, "{line}");
+            }
         }
         text
     }
