@@ -48,7 +48,7 @@ type Planted = (&'static str, &'static [&'static str]);
 fn demo(files: &mut Files, asked: &[&Requirement]) -> Vec<(String, Planted)> {
     const TWICE: Planted = ("the same picture answers another proof", &["duplicate-elsewhere"]);
     const ROOT: &str = "dossiers/lgc-demo";
-    let mut mistakes = Vec::new();
+    let mut mistakes: Vec<(String, Planted)> = Vec::new();
     files.insert(format!("{ROOT}/candidature.toml"), candidature("IZCYKCWXGY", "dossier", "2026-01-29T10:32:00+01:00", false).into_bytes());
     mistakes.push((format!("{ROOT}/candidature.toml"), ("no NRU for the proxy", &["identifier-recommended"])));
     add_documentation(files, ROOT);
