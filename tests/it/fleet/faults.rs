@@ -547,18 +547,18 @@ mod child {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "run by a_full_spool_delays_a_job_until_there_is_room"]
     async fn with_a_full_spool() {
-        super::with_a_full_spool().await;
+        Box::pin(super::with_a_full_spool()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "run by a_full_vault_delays_a_job_until_there_is_room"]
     async fn with_a_full_vault() {
-        super::with_a_full_vault().await;
+        Box::pin(super::with_a_full_vault()).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "run by a_vault_without_a_byte_left_delays_a_job_too"]
     async fn with_no_byte_left_in_the_vault() {
-        super::with_no_byte_left_in_the_vault().await;
+        Box::pin(super::with_no_byte_left_in_the_vault()).await;
     }
 }
