@@ -3,7 +3,7 @@
 //! Plain layout: `candidature.toml` at the top; `<slot folder>/…` for the eligibility slots; anything else is
 //! filed under the deepest folder whose name is a proof id (`INS.02/INS.02.01.01/capture.png`). Ids that hold
 //! a slash may be nested folders (`DMP/UX.10/…`) or written with `-` or `_` (`DMP-UX.10.01`). Links stand in
-//! `*.url` files (Windows Internet shortcuts) or one per line in `liens.txt`.
+//! shortcuts and lists ([`shortcuts`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,13 +13,10 @@ use std::path::{Component, Path, PathBuf};
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Source, SourceError, Sources};
+use super::{Source, SourceError, Sources, shortcuts};
 use crate::model::distinct::Distinct;
 use crate::model::submission::{Candidature, ChangeRequest, Content, FileRef, FiledUnder, Item, LinkRef, SCHEMA, Stage, Submission};
 use crate::pipeline::{Loaded, ids};
-
-/// Names that desktops leave behind and nobody deposits.
-const NOISE: &[&str] = &["thumbs.db", "desktop.ini", ".ds_store", "__macosx", ".git", ".svn", "~lock"];
 
 /// Largest `candidature.toml` that is parsed, bytes. Honest ones have a thousand; a parsed document takes up to a hundred times
 /// its size in memory, and the console's server parses what vendors upload.
@@ -30,9 +27,6 @@ const MAX_DOCUMENT: u64 = 2 * 1024 * 1024;
 
 /// Deepest nesting of a `submission.json`: twice that of the schema.
 const MAX_NESTING: usize = 16;
-
-/// Largest file of links (`liens.txt`, `*.url`) that is read for them, bytes. A larger one is an item like any other.
-const MAX_LINKS: u64 = 64 * 1024;
 
 /// Most items of one folder: a file of links has one for each line.
 const MAX_ITEMS: usize = 50_000;
@@ -195,14 +189,6 @@ fn read_text(path: &Path, max: u64) -> Result<String, FolderError> {
     Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
 }
 
-/// The text of a file of links, whatever its encoding: a vendor's Notepad writes Windows-1252 and UTF-16 too. `None`
-/// where it cannot be read or is too large for links: it is then an item like any other, with its own finding.
-fn read_links(path: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).ok()?.take(MAX_LINKS + 1).read_to_end(&mut bytes).ok()?;
-    (read as u64 <= MAX_LINKS).then(|| encoding_rs::UTF_8.decode(&bytes).0.into_owned())
-}
-
 /// Line and column, from 1, of a byte offset.
 pub fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
@@ -279,11 +265,10 @@ fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<(String, PathB
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let lower = name.to_lowercase();
-        if NOISE.contains(&lower.as_str()) || lower.starts_with(".~lock") || lower.starts_with("~$") {
+        let path = entry.path();
+        if shortcuts::is_noise(&name, &path) {
             continue;
         }
-        let path = entry.path();
         // Not followed: a symbolic link is listed as an item and refused when it is opened.
         let kind = entry.file_type().map_err(unreadable)?;
         // A folder that cannot be listed is an item that cannot be read: the others are looked at all the same.
@@ -310,27 +295,12 @@ fn items_of(loaded: &Loaded, relative: &str, path: &Path) -> Vec<Item> {
         filed_under: filed_under.clone(),
         content: Content::Link(LinkRef { url }),
     };
-    let lower = name.to_lowercase();
-    let is_file = std::fs::symlink_metadata(path).is_ok_and(|m| m.is_file());
-    if is_file && lower.ends_with(".url") {
-        if let Some(url) = read_links(path).and_then(|text| text.lines().find_map(shortcut_url)) {
-            return vec![link(url, 0)];
-        }
-    } else if is_file
-        && (lower == "liens.txt" || lower == "links.txt")
-        && let Some(text) = read_links(path)
-    {
-        let lines: Vec<_> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
-        return lines.into_iter().enumerate().map(|(n, url)| link(url.to_owned(), n + 1)).collect();
+    if let Some(links) = shortcuts::links(name, path) {
+        let alone = links.len() == 1 && !shortcuts::is_list(name);
+        return links.into_iter().enumerate().map(|(n, url)| link(url, if alone { 0 } else { n + 1 })).collect();
     }
     let file = FileRef { object: relative.to_owned(), name: name.to_owned(), size: None, media_type: None, sha256: None };
     vec![Item { id: relative.to_owned(), filed_under, content: Content::File(file) }]
-}
-
-/// `URL=…` of a Windows Internet shortcut.
-fn shortcut_url(line: &str) -> Option<String> {
-    let (key, value) = line.split_once('=')?;
-    key.trim().eq_ignore_ascii_case("url").then(|| value.trim().to_owned())
 }
 
 fn filed_under(loaded: &Loaded, folders: &[&str]) -> FiledUnder {
@@ -561,12 +531,6 @@ mod tests {
                 let _ = open(dir.path());
             }
         }
-    }
-
-    #[test]
-    fn shortcuts_give_their_address() {
-        assert_eq!(shortcut_url("URL=https://h/evs/report.seam?oid=1.2"), Some("https://h/evs/report.seam?oid=1.2".into()));
-        assert_eq!(shortcut_url("IconFile=x"), None);
     }
 
     #[test]

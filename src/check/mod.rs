@@ -17,6 +17,7 @@ pub mod judging;
 pub mod links;
 pub mod places;
 pub mod previews;
+pub mod shortcuts;
 pub mod room;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
