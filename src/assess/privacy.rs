@@ -181,7 +181,7 @@ pub fn redact_report(report: &mut Report, policy: &PrivacyPolicy) {
     report.items.iter_mut().for_each(|i| redact_item(i, policy));
     report.findings.iter_mut().for_each(|f| redact_finding(f, policy));
     for row in &mut report.obsolete_versions {
-        row.values.values_mut().for_each(|v| mask_in_place(v, "", policy));
+        row.values.values_mut().chain(row.unread.values_mut()).for_each(|v| mask_in_place(v, "", policy));
         mask_in_place(&mut row.sheet, "", policy);
     }
     for mention in &mut report.documentation {
@@ -259,6 +259,7 @@ fn redact_cells(sheet: &mut SheetFacts, policy: &PrivacyPolicy) {
             *text = masked;
         }
     }
+    sheet.shown.iter_mut().for_each(|(_, _, shown)| mask_in_place(shown, "", policy));
 }
 
 fn mask_in_place(text: &mut String, context: &str, policy: &PrivacyPolicy) {

@@ -19,6 +19,7 @@ mod csv;
 #[cfg(test)]
 mod fixtures;
 mod formula;
+mod number_format;
 mod ods;
 mod part;
 mod xls;
