@@ -18,6 +18,7 @@ pub mod policy;
 pub mod privacy;
 pub mod rounds;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use crate::pipeline::{Loaded, ids};
 use file_rules::{Declared, FileRules};
 
 /// Bumped whenever rules may say something else of the same facts; part of every outcome's identity.
-pub const RULES_VERSION: &str = "4";
+pub const RULES_VERSION: &str = "5";
 
 /// What is known of one item once it has been looked at.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +57,16 @@ pub struct Examined {
     pub scan_took: Duration,
     /// Whether the facts were known before. Likewise.
     pub was_known: bool,
+}
+
+impl Examined {
+    /// The same, with the facts that the name settles (see [`file_rules::as_named`]); copied only where the name says something else.
+    fn as_named(&self, name: &str) -> Cow<'_, Self> {
+        match self.facts.as_ref().filter(|facts| file_rules::is_renamed(facts, name)) {
+            Some(facts) => Cow::Owned(Self { facts: file_rules::as_named(Some(facts.clone()), name), ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// Judges a whole submission. `examined` is keyed by item id; an item without entry is undetermined.
@@ -186,6 +197,14 @@ fn judge_item(
     position: usize,
     looked: &Examined,
 ) -> ItemReport {
+    let named;
+    let looked = match &item.content {
+        Content::File(file) => {
+            named = looked.as_named(&file.name);
+            &*named
+        }
+        Content::Link(_) => looked,
+    };
     let mut signals = looked.signals.clone();
     if submission.items[..position].iter().any(|other| other.id == item.id) {
         signals.push(Signal::new("item-id-repeated").arg("id", item.id.as_str()));
@@ -218,7 +237,7 @@ fn judge_item(
     if let Some(facts) = &looked.facts {
         findings.extend(policy::findings_of_facts(facts, expected.severities()));
     }
-    let facts = file_rules::as_named(looked.facts.clone(), &name);
+    let facts = looked.facts.clone();
     ItemReport {
         id: item.id.clone(),
         filed_under,
@@ -243,6 +262,8 @@ fn until_deposit(submission: &Submission) -> Option<(Timestamp, Timestamp)> {
 
 /// Judges one loose file, without a candidature: what `greffier inspect` shows.
 pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>, severities: &policy::Severities) -> ItemReport {
+    let named = looked.as_named(name);
+    let looked = &*named;
     let declared = Declared { name, size: None, media_type: None, sha256: None };
     let mut signals = looked.signals.clone();
     signals.extend(file_rules::signals(&declared, looked, rules));
@@ -264,7 +285,7 @@ pub fn assess_loose(name: &str, looked: &Examined, rules: Option<&FileRules<'_>>
         findings,
         path: None,
         withheld: None,
-        facts: file_rules::as_named(looked.facts.clone(), name),
+        facts: looked.facts.clone(),
         gazelle: None,
     };
     privacy::redact_item(&mut item, &private);

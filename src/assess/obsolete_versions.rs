@@ -1179,7 +1179,7 @@ mod tests {
                 &["1", "31.12.2024", "4.2", "Suite B", "rien", "bleu"],
             ],
         )]);
-        assert_eq!(codes(&reading), []);
+        assert_eq!(codes(&reading), [("obsolete-versions-column-unknown", "F6")]);
         assert_eq!((reading.tables[0].header_row, reading.tables[0].columns["version"]), (6, 3));
         assert_eq!(reading.tables[0].unknown, ["N°", "Couleur"]);
         assert_eq!(reading.rows[0].values["date-fin-support"], "2024-12-31");
@@ -1287,6 +1287,11 @@ mod tests {
             &[&["Nous déclarons qu'aucune version obsolète n'existe à ce jour."], HEADER],
             &[&["AUCUNE VERSION OBSOLÈTE"]],
             &[&["Titre"], &["Néant"]],
+            &[HEADER, &["RAS"]],
+            &[HEADER, &["R.A.S. à ce jour"]],
+            &[HEADER, &["Absence de version obsolète"]],
+            &[&["Absence d'obsolescence pour MediDoc"]],
+            &[HEADER, &["MediDoc", "néant", "-", "-"]],
         ] {
             let reading = read_rows(rows);
             assert!(reading.none_declared, "{rows:?}");
@@ -1343,6 +1348,115 @@ mod tests {
         assert_eq!(xlsx.rows[0].values, csv.rows[0].values);
         assert_eq!((xlsx.rows[0].row, csv.rows[0].row), (4, 4));
         assert_eq!(xlsx.rows[0].values["date-fin-support"], "2024-12-31");
+    }
+
+    #[test]
+    fn a_header_over_two_rows_reads_as_one() {
+        let reading = read_rows(&[
+            &["Produit", "Version", "Dates", "", "Type de fin"],
+            &["", "", "Mise en service", "Fin de support", ""],
+            &["MediDoc", "4.2", "01/03/2017", "31/02/2021", "Fin de support"],
+        ]);
+        assert_eq!(codes(&reading), [("obsolete-versions-date-impossible", "D3")]);
+        assert_eq!((reading.tables[0].header_row, reading.rows.len()), (2, 1));
+        assert_eq!(reading.rows[0].unread["date-fin-support"], "31/02/2021");
+        // The rest of a name, carried from the group above.
+        let joined = read_rows(&[
+            &["Produit", "Version", "Date de fin de", "", "Nombre de"],
+            &["", "", "commercialisation", "support", "clients"],
+            &["A", "1", "2010", "2011", "3"],
+        ]);
+        assert_eq!((codes(&joined), joined.tables[0].columns.len()), (vec![], 5));
+        // A row of data below a header of one row is data, whatever it says.
+        let single = read_rows(&[&["Produit", "Version", "Nature"], &["Fin de support", "1", "Fin de support"]]);
+        assert_eq!((single.tables[0].header_row, single.rows.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_sheet_called_liste_is_read_where_it_declares_something() {
+        let data: &[&str] = &["A", "1", "2010", "31/02/2011", "Fin de support", "3"];
+        let two = read_sheets(vec![
+            sheet("Liste MediDoc", 1, &[HEADER, data]),
+            sheet("MediDoc Mobile", 1, &[HEADER, &["B", "2", "2010", "2011", "Retrait", "3"]]),
+            sheet("Listes", 1, &[&["Fin de support"], &["Retrait"], &["Aucune"]]),
+        ]);
+        assert_eq!(codes(&two), [("obsolete-versions-date-impossible", "D2")]);
+        assert_eq!((two.rows.len(), two.none_declared), (2, false));
+        let none = read_sheets(vec![sheet("Liste des versions obsolètes", 1, &[&["Aucune version obsolète"]]), sheet("Feuil2", 1, &[])]);
+        assert_eq!((codes(&none), none.none_declared), (vec![], true));
+    }
+
+    #[test]
+    fn a_product_called_total_is_data_and_a_total_is_not() {
+        let reading = read_rows(&[
+            HEADER,
+            &["Total Dossier", "1", "2010", "31/02/2021", "Fin de support", "3"],
+            &["Total", "", "", "", "", "3"],
+            &["Exemple : Logiciel", "9.9", "2010", "2011", "Retrait", "3"],
+        ]);
+        assert_eq!(codes(&reading), [("obsolete-versions-date-impossible", "D2")]);
+        assert_eq!(reading.rows.len(), 1);
+    }
+
+    #[test]
+    fn a_version_reads_as_the_spreadsheet_shows_it() {
+        let mut one = sheet("F", 1, &[HEADER, &["A"], &["A"], &["A"]]);
+        one.values.extend([
+            (2, 2, CellValue::Number(1.1)),
+            (3, 2, CellValue::Number(1.1)),
+            (4, 2, CellValue::Number(0.1 + 0.2)),
+            (2, 4, CellValue::DateSerial(46_022.0)),
+            (2, 6, CellValue::Number(1250.0)),
+        ]);
+        one.shown = vec![(3, 2, "1.10".into()), (2, 4, "12/2025".into()), (2, 6, "1 250 clients".into())];
+        let reading = read_sheets(vec![one]);
+        assert_eq!(codes(&reading), []);
+        let versions: Vec<_> = reading.rows.iter().map(|r| r.values["version"].as_str()).collect();
+        assert_eq!(versions, ["1.1", "1.10", "0.3"]);
+        assert_eq!(
+            (reading.rows[0].values["date-fin-support"].as_str(), reading.rows[0].values["nombre-clients"].as_str()),
+            ("2025-12", "1250")
+        );
+    }
+
+    #[test]
+    fn dates_that_are_none_are_said_with_what_stands_there() {
+        let reading = read_rows(&[
+            HEADER,
+            &["A", "1", "2010", "fin 2023", "Fin de support", "1"],
+            &["A", "2", "2010", "en cours", "Fin de support", "1"],
+            &["A", "3", "2010", "N/A", "Fin de support", "1"],
+            &["A", "4", "2010", "", "Fin de support", "1"],
+            &["A", "5", "N/A", "2020", "Fin de support", "1"],
+        ]);
+        assert_eq!(
+            codes(&reading),
+            [
+                ("obsolete-versions-date-vague", "D2"),
+                ("obsolete-versions-date-open", "D3"),
+                ("obsolete-versions-date-open", "D4"),
+                ("obsolete-versions-cell-missing", "D5"),
+            ]
+        );
+        let values: Vec<_> = reading.signals.iter().map(|s| s.args.get("value").map(ToString::to_string)).collect();
+        assert_eq!(values, [Some("fin 2023".to_owned()), Some("en cours".to_owned()), Some("N/A".to_owned()), None]);
+        let unread: Vec<_> = reading.rows.iter().map(|r| r.unread.get("date-fin-support").map(String::as_str)).collect();
+        assert_eq!(unread, [Some("fin 2023"), Some("en cours"), Some("N/A"), Some(""), None]);
+    }
+
+    #[test]
+    fn a_formula_that_was_never_calculated_is_not_an_empty_cell() {
+        let mut one = sheet("F", 1, &[HEADER, &["A", "1", "2010", "", "Fin de support"]]);
+        one.values.push((2, 4, CellValue::Uncomputed));
+        assert_eq!(codes(&read_sheets(vec![one])), [("obsolete-versions-formula-not-computed", "D2")]);
+    }
+
+    #[test]
+    fn columns_that_were_not_understood_are_named_with_what_was_expected() {
+        let reading = read_rows(&[&["Produit", "Version", "Arrêt définitif"], &["A", "1", "31/02/2021"]]);
+        assert_eq!(codes(&reading), [("obsolete-versions-column-unknown", "C1")]);
+        assert_eq!(reading.signals[0].args["columns"].to_string(), "Arrêt définitif");
+        assert!(reading.signals[0].args["expected"].to_string().contains("Date de fin de support"));
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub fn redact(facts: &mut Facts, policy: &PrivacyPolicy) {
         })
         .collect();
     match &mut facts.detail {
+        // What the name did not make a table of is told by nobody, and holds the same numbers as the text.
+        Some(Detail::Text(text)) => text.as_table = None,
         Some(Detail::Workbook(workbook)) => {
             for sheet in &mut workbook.sheets {
                 redact_cells(sheet, policy);
@@ -138,7 +140,7 @@ pub fn redact(facts: &mut Facts, policy: &PrivacyPolicy) {
                 }
             }
         }
-        Some(Detail::Office(_) | Detail::Image(_) | Detail::Video(_) | Detail::Text(_)) | None => {}
+        Some(Detail::Office(_) | Detail::Image(_) | Detail::Video(_)) | None => {}
     }
 }
 

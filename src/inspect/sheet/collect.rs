@@ -153,7 +153,15 @@ impl Collector {
     }
 
     /// Records the workbook on `facts`: its cells, its text, and what was noticed.
-    pub fn finish(self, ctx: &mut Context, facts: &mut Facts, mut workbook: WorkbookFacts) {
+    pub fn finish(self, ctx: &mut Context, facts: &mut Facts, workbook: WorkbookFacts) {
+        for sheet in &self.sheets {
+            add_text(sheet, workbook.date_1904, ctx, facts);
+        }
+        self.finish_without_text(facts, workbook);
+    }
+
+    /// The same, for a file whose text was added before.
+    pub fn finish_without_text(self, facts: &mut Facts, mut workbook: WorkbookFacts) {
         let kept: u64 = self.sheets.iter().map(|s| s.values.len() as u64).sum();
         let seen: u64 = self.sheets.iter().fold(0, |n, s| n.saturating_add(s.cells));
         for sheet in &self.sheets {
@@ -191,9 +199,6 @@ impl Collector {
         }
         if self.full {
             facts.push(Signal::new("sheet-cells-cut").arg("kept", kept).arg("cells", seen));
-        }
-        for sheet in &self.sheets {
-            add_text(sheet, workbook.date_1904, ctx, facts);
         }
         workbook.sheets = self.sheets;
         facts.detail = Some(Detail::Workbook(workbook));

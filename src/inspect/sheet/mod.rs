@@ -26,6 +26,7 @@ mod xls;
 mod xlsb;
 mod xlsx;
 
+pub(crate) use self::csv::as_table;
 pub use self::csv::csv;
 pub use self::ods::ods;
 pub use self::xls::xls;

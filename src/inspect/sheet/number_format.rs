@@ -99,6 +99,8 @@ fn pieces(code: &str) -> Option<Vec<Piece>> {
                     _ => Piece::Year(run),
                 });
             }
+            // A fraction; between day and month it is a literal.
+            '/' if matches!(out.last(), Some(Piece::Digit(_))) => return None,
             ' ' | '-' | '+' | '/' | '(' | ')' | ':' | '\'' | '$' | '€' | '\u{A0}' | '\u{202F}' => out.push(Piece::Literal(c)),
             _ => return None,
         }

@@ -425,6 +425,38 @@ mod tests {
     }
 
     #[test]
+    fn repeated_filled_cells_are_counted_before_they_are_written_out() {
+        let table = |rows: u32, columns: u32| {
+            let cell =
+                format!(r#"<table:table-cell table:number-columns-repeated="{columns}" office:value-type="float" office:value="1"/>"#);
+            ods_of(
+                "",
+                &format!(
+                    r#"<table:table table:name="F"><table:table-row table:number-rows-repeated="{rows}">{cell}</table:table-row></table:table>"#
+                ),
+            )
+        };
+        // The whole grid is legal by its bounds, and no program lays it out.
+        let facts = facts_by(ods, &table(1_048_576, 16_384));
+        assert!(facts.has("sheet-cells-bomb"));
+        assert_eq!(sheet(&facts, 0).cells, 17_179_869_184);
+        assert!(!facts_by(ods, &table(1_048_576, 4)).has("sheet-cells-bomb"));
+    }
+
+    #[test]
+    fn what_libreoffice_shows_of_a_number_or_a_day_is_kept() {
+        let cells = r#"<table:table table:name="F"><table:table-row>
+            <table:table-cell office:value-type="float" office:value="1.1"><text:p>1,10</text:p></table:table-cell>
+            <table:table-cell office:value-type="float" office:value="1.5"><text:p>1,5</text:p></table:table-cell>
+            <table:table-cell office:value-type="date" office:date-value="2025-12-31"><text:p>déc. 2025</text:p></table:table-cell>
+            <table:table-cell table:formula="of:=1+1"/>
+        </table:table-row></table:table>"#;
+        let facts = facts_by(ods, &ods_of("", cells));
+        assert_eq!(sheet(&facts, 0).shown, [(1, 1, "1.10".to_owned()), (1, 3, "déc. 2025".to_owned())]);
+        assert_eq!(sheet(&facts, 0).values.last(), Some(&(1, 4, CellValue::Uncomputed)));
+    }
+
+    #[test]
     fn errors_and_formulas_that_act_are_named() {
         let cells = r#"<table:table table:name="F"><table:table-row>
             <table:table-cell table:formula="of:=1/0" office:value-type="string" office:string-value=""><text:p>#DIV/0!</text:p></table:table-cell>

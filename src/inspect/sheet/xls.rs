@@ -883,6 +883,42 @@ mod tests {
     }
 
     #[test]
+    fn header_fields_that_no_reader_looks_at_refuse_no_workbook() {
+        // The byte order ([MS-CFB] §2.2: 0xFFFE), and a mini stream whose size is no multiple of 64.
+        let sound = xls_of(&sample);
+        let values = sheet(&facts_by(xls, &sound), 0).values.clone();
+        let mut order = sound.clone();
+        order[28..30].copy_from_slice(&[0xFF, 0xFE]);
+        let root = (u32::from_le_bytes(sound[48..52].try_into().unwrap()) as usize + 1) << u16::from_le_bytes([sound[30], sound[31]]);
+        let mut size = sound.clone();
+        let of = u32::from_le_bytes(size[root + 120..root + 124].try_into().unwrap());
+        size[root + 120..root + 124].copy_from_slice(&(of.next_multiple_of(64) + 6).to_le_bytes());
+        for bytes in [order, size] {
+            let facts = facts_by(xls, &bytes);
+            assert!(!facts.has("sheet-corrupt"), "{:?}", facts.signals);
+            assert_eq!(sheet(&facts, 0).values, values);
+        }
+    }
+
+    #[test]
+    fn a_number_is_shown_in_its_format() {
+        // Two cell formats of our own in front: General, and the built-in format 2 (`0.00`).
+        let formats = |s: &mut Vec<u8>| {
+            let mut two_decimals = [0u8; 20];
+            two_decimals[2] = 2;
+            push(s, record::XF, &[0; 20]);
+            push(s, record::XF, &two_decimals);
+        };
+        let cells = |s: &mut Vec<u8>| {
+            push(s, record::NUMBER, &at(0, 0, 0, &1.1f64.to_le_bytes()));
+            push(s, record::NUMBER, &at(0, 1, 1, &1.1f64.to_le_bytes()));
+        };
+        let facts = facts_by(xls, &ole(&stream_with(&cells, &formats)));
+        assert_eq!(sheet(&facts, 0).values, [number(1, 1, 1.1), number(1, 2, 1.1)]);
+        assert_eq!(sheet(&facts, 0).shown, [(1, 2, "1.10".to_owned())]);
+    }
+
+    #[test]
     fn a_dde_server_is_named() {
         let link = stream_with(&sample, &|s| {
             let mut book = vec![0, 0, 11, 0, 0];

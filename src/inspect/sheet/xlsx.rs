@@ -742,6 +742,7 @@ fn open_with_calamine(
 }
 
 /// Reads the values of sheet `number` until the cap.
+#[expect(clippy::too_many_arguments, reason = "reads from four tables and writes to two")]
 fn read_values(
     book: &mut Book,
     number: usize,
@@ -965,6 +966,29 @@ mod tests {
         let facts = facts_by(xlsx, &bytes);
         assert_eq!(sheet(&facts, 0).values, [text(1, 1, "riche")]);
         assert!(facts.signals.is_empty());
+    }
+
+    #[test]
+    fn cells_are_shown_as_their_number_format_has_them() {
+        let mut workbook = Workbook::new();
+        let page = workbook.add_worksheet();
+        let format = |code: &str| Format::new().set_num_format(code);
+        page.write_number_with_format(0, 0, 1.1, &format("0.00")).unwrap();
+        page.write_number(0, 1, 1.1).unwrap();
+        page.write_number_with_format(0, 2, 421.0, &format("0\".\"0\".\"0")).unwrap();
+        page.write_number_with_format(0, 3, 46_022.0, &format("mm/yyyy")).unwrap();
+        page.write_number_with_format(0, 4, 46_022.0, &format("dd/mm/yyyy")).unwrap();
+        let facts = facts_by(xlsx, &workbook.save_to_buffer().unwrap());
+        let shown: Vec<_> = sheet(&facts, 0).shown.iter().map(|(row, column, text)| (*row, *column, text.as_str())).collect();
+        assert_eq!(shown, [(1, 1, "1.10"), (1, 3, "4.2.1"), (1, 4, "12/2025")]);
+    }
+
+    #[test]
+    fn a_formula_without_a_saved_result_is_kept_as_one() {
+        let cells = r#"<worksheet><sheetData><row r="1"><c r="A1"><f>1+1</f><v></v></c><c r="B1"><f>1+1</f></c><c r="C1" t="str"><f>""</f><v></v></c><c r="D1"><f>1+1</f><v>2</v></c></row></sheetData></worksheet>"#;
+        let facts = facts_by(xlsx, &xlsx_of(cells, "<sst/>"));
+        assert_eq!(codes(&facts), [""; 0]);
+        assert_eq!(sheet(&facts, 0).values, [(1, 1, CellValue::Uncomputed), (1, 2, CellValue::Uncomputed), number(1, 4, 2.0)]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub use image::{GpsPosition, ImageFacts};
 pub use office::OfficeFacts;
 pub use pdf::{OutlineEntry, PageFacts, PdfFacts, SignatureFacts};
 pub use sheet::{CellValue, SheetFacts, WorkbookFacts, serial_date};
-pub use text::TextFacts;
+pub use text::{TableFacts, TextFacts};
 pub use video::{TrackFacts, TrackKind, VideoFacts};
 
 use super::finding::{Arg, Code};
@@ -27,7 +27,7 @@ use super::format::Format;
 use super::place::Place;
 
 /// Bumped whenever an inspector may say something else of the same bytes; part of every cache key.
-pub const INSPECTOR_VERSION: &str = "3";
+pub const INSPECTOR_VERSION: &str = "4";
 
 /// At most this many signals of one code are kept per file; the rest is counted in [`Signal::more`].
 pub const MAX_SIGNALS_PER_CODE: usize = 20;
