@@ -415,7 +415,13 @@ fn read_obsolete_versions(
         for (members, workbook) in work.each(workbooks(facts)) {
             let read = obsolete_versions::read(workbook, model, work);
             for row in read.rows {
-                reading.obsolete_versions.push(ObsoleteRow { item: item.id.clone(), sheet: row.sheet, row: row.row, values: row.values });
+                reading.obsolete_versions.push(ObsoleteRow {
+                    item: item.id.clone(),
+                    sheet: row.sheet,
+                    row: row.row,
+                    values: row.values,
+                    unread: row.unread,
+                });
             }
             for mut signal in read.signals {
                 signal.place.members.splice(0..0, members.iter().map(|m| (*m).to_owned()));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::facts::{Facts, MAX_SIGNALS_PER_CODE};
+use crate::model::facts::{Detail, Facts, MAX_SIGNALS_PER_CODE};
 use crate::model::format::Family;
 use crate::model::text::is_unsafe_to_show;
 use crate::model::work::Work;
@@ -82,7 +82,7 @@ pub fn signals(declared: &Declared<'_>, looked: &Examined, rules: Option<&FileRu
 fn name(name: &str, out: &mut Vec<Signal>) {
     if name.chars().any(|c| matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')) {
         out.push(Signal::new("file-name-deceptive").arg("name", name));
-    } else if name.chars().any(is_unsafe_to_show) || name.contains(['/', '\\']) {
+    } else if name.chars().any(|c| is_unsafe_to_show(c) && !joins_or_marks(c)) || name.contains(['/', '\\']) {
         out.push(Signal::new("file-name-unsafe").arg("name", name));
     }
     if name.len() > MAX_NAME_BYTES {
@@ -96,6 +96,12 @@ fn name(name: &str, out: &mut Vec<Signal>) {
         }
         Some(_) => {}
     }
+}
+
+/// Joiners and direction marks, which names in Arabic, Persian or Hindi and names copied from a web page hold, and which every file
+/// system and desktop takes: they reorder and hide no letter of another script.
+const fn joins_or_marks(c: char) -> bool {
+    matches!(c, '\u{200C}'..='\u{200F}' | '\u{061C}')
 }
 
 /// The extension of a name, lower case; trailing dots and spaces do not count (Windows drops them).
@@ -147,21 +153,59 @@ fn extension(name: &str, format: Option<Format>, facts: &Facts, out: &mut Vec<Si
 /// The facts with the format that the name settles (see [`named_format`]).
 pub fn as_named(facts: Option<Arc<Facts>>, name: &str) -> Option<Arc<Facts>> {
     let mut facts = facts?;
-    let format = facts.format.map(|format| named_format(format, name));
     // Shared as long as the name says nothing else.
-    if format != facts.format {
-        Arc::make_mut(&mut facts).format = format;
+    if is_renamed(&facts, name) {
+        rename(Arc::make_mut(&mut facts), name);
     }
     Some(facts)
 }
 
+/// Whether the name of a file, or of a member inside, settles another format than its bytes.
+pub fn is_renamed(facts: &Facts, name: &str) -> bool {
+    facts.format.is_some_and(|format| named_format(format, name) != format)
+        || facts.members().iter().any(|m| m.facts.as_ref().is_some_and(|facts| is_renamed(facts, &m.name)))
+}
+
+fn rename(facts: &mut Facts, name: &str) {
+    let was = facts.format;
+    facts.format = was.map(|format| named_format(format, name));
+    if facts.format != was {
+        // A script named `.txt` opens in an editor: nothing runs it.
+        facts.signals.retain(|s| s.code.as_str() != "file-executable");
+    }
+    if facts.format == Some(Format::Csv)
+        && let Some(Detail::Text(text)) = &mut facts.detail
+        && let Some(table) = text.as_table.take()
+    {
+        facts.detail = Some(Detail::Workbook(table.workbook));
+        table.signals.into_iter().for_each(|signal| facts.push(signal));
+    }
+    if let Some(Detail::Archive(archive)) = &mut facts.detail {
+        for member in &mut archive.members {
+            if let Some(facts) = &mut member.facts {
+                rename(facts, &member.name);
+            }
+        }
+    }
+}
+
 /// Bytes cannot tell a table of one column from lines of text, nor regular lines of a log from a table: between these two,
-/// whose readers are the same, what the sender called it is what it is. A message or a trace in XML or JSON that is named
-/// `.txt` opens as text and is text.
+/// whose readers are the same, what the sender called it is what it is. Whatever else is readable as text and is named `.txt` or
+/// `.csv` (a message, a trace, a page, a script) opens as text everywhere, and is text.
 fn named_format(format: Format, name: &str) -> Format {
     match (format, extension_of(name).as_deref()) {
         (Format::Txt, Some("csv")) => Format::Csv,
-        (Format::Csv | Format::Xml | Format::Json, Some("txt")) => Format::Txt,
+        (Format::Csv, Some("txt")) => Format::Txt,
+        (
+            Format::Xml | Format::Json | Format::Html | Format::Svg | Format::Eml | Format::Script | Format::PostScript,
+            Some(extension @ ("txt" | "csv")),
+        ) => {
+            if extension == "csv" {
+                Format::Csv
+            } else {
+                Format::Txt
+            }
+        }
         _ => format,
     }
 }
@@ -296,11 +340,71 @@ mod tests {
         assert_eq!(named(Format::Txt, "une colonne.CSV"), Some(Format::Csv));
         assert_eq!(named(Format::Csv, "journal.txt"), Some(Format::Txt));
         assert_eq!(named(Format::Csv, "table.log"), Some(Format::Csv));
-        assert_eq!(named(Format::Html, "page.csv"), Some(Format::Html));
+        assert_eq!(named(Format::Html, "liens.csv"), Some(Format::Csv));
         assert_eq!(named(Format::Xml, "trace.txt"), Some(Format::Txt));
-        assert_eq!(named(Format::Html, "page.txt"), Some(Format::Html));
+        assert_eq!(named(Format::Html, "reponse.txt"), Some(Format::Txt));
+        assert_eq!(named(Format::Script, "commandes.txt"), Some(Format::Txt));
+        assert_eq!(named(Format::Eml, "message.txt"), Some(Format::Txt));
+        assert_eq!(named(Format::Script, "commandes.sh"), Some(Format::Script));
+        assert_eq!(named(Format::Docx, "page.txt"), Some(Format::Docx));
         assert_eq!(named(Format::Txt, "a.pdf"), Some(Format::Txt));
         assert_eq!(as_named(None, "a.csv"), None);
+    }
+
+    #[test]
+    fn a_text_named_csv_is_judged_as_the_table_that_a_spreadsheet_makes_of_it() {
+        use crate::inspect::{Context, Limits, inspect};
+        use crate::model::facts::{ArchiveFacts, MemberFacts};
+
+        let looked = |text: &str| inspect(text.as_bytes(), &mut Context::new(Limits::default()));
+        let command = looked("=cmd|'/c calc'!A1\r\n");
+        assert_eq!((command.format, command.has("sheet-formula-program")), (Some(Format::Txt), false));
+        let as_csv = as_named(Some(Arc::new(command.clone())), "a.csv").unwrap();
+        assert!(as_csv.format == Some(Format::Csv) && as_csv.has("csv-formula") && as_csv.has("sheet-formula-program"));
+        assert!(!as_named(Some(Arc::new(command.clone())), "a.txt").unwrap().has("sheet-formula-program"));
+        let titled =
+            as_named(Some(Arc::new(looked("Versions de mon logiciel\n\nproduit;version;date\nAlpha;1.0;2024-01-01\n"))), "a.csv").unwrap();
+        assert_eq!(titled.workbook().unwrap().sheets[0].values.len(), 7);
+        // As a member of an archive too.
+        let member = |name: &str| MemberFacts { name: name.into(), facts: Some(Box::new(command.clone())), ..MemberFacts::default() };
+        let members = vec![member("d/a.csv"), member("d/a.txt")];
+        let archive = Facts {
+            format: Some(Format::Zip),
+            detail: Some(Detail::Archive(ArchiveFacts { members, ..ArchiveFacts::default() })),
+            ..Facts::default()
+        };
+        let archive = as_named(Some(Arc::new(archive)), "a.zip").unwrap();
+        let said: Vec<_> = archive.members().iter().map(|m| m.facts.as_ref().unwrap().has("sheet-formula-program")).collect();
+        assert_eq!(said, [true, false]);
+    }
+
+    #[test]
+    fn scripts_pages_and_messages_named_as_text_are_text() {
+        use crate::inspect::{Context, Limits, inspect};
+
+        for (name, text) in [
+            ("commandes.txt", "#!/bin/bash\ncurl -v https://exemple/\n"),
+            ("reponse.txt", "<!DOCTYPE html>\n<html><body>200 OK</body></html>\n"),
+            ("signature.txt", "%PDF- est la signature des fichiers PDF\n"),
+            ("liens.csv", "<a href=\"https://exemple/1\">un</a>,1\n<a href=\"https://exemple/2\">deux</a>,2\n"),
+            ("message.txt", "Return-Path: <a@x>\r\nReceived: from x by y\r\nFrom: a@x\r\nTo: b@y\r\nSubject: CR\r\n\r\nBonjour\r\n"),
+            ("memoire.txt", "\\documentclass{article}\n\\begin{document}\nété\n\\end{document}\n"),
+        ] {
+            let facts = as_named(Some(Arc::new(inspect(text.as_bytes(), &mut Context::new(Limits::default())))), name).unwrap();
+            let looked = Examined { size: Some(facts.size), facts: Some(facts.clone()), ..Examined::default() };
+            assert_eq!(codes(&named(name), &looked, None), Vec::<String>::new(), "{name}");
+            assert_eq!(facts.signals, [], "{name}");
+            assert!(!facts.text.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn joiners_and_direction_marks_in_names_are_no_fault() {
+        for name in ["نامه\u{200C}ها.pdf", "क्\u{200D}ष.pdf", "\u{200E}capture.pdf", "👩\u{200D}⚕️.pdf"] {
+            assert!(codes(&named(name), &a(Format::Pdf, 1), None).is_empty(), "{name:?}");
+        }
+        assert_eq!(codes(&named("a\u{200B}b.pdf"), &a(Format::Pdf, 1), None), ["file-name-unsafe"]);
+        assert_eq!(codes(&named("a\u{2066}b.pdf"), &a(Format::Pdf, 1), None), ["file-name-deceptive"]);
     }
 
     #[test]

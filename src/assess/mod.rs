@@ -19,6 +19,7 @@ pub mod policy;
 pub mod privacy;
 pub mod rounds;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -60,6 +61,16 @@ pub struct Examined {
     pub scan_took: Duration,
     /// Whether the facts were known before. Likewise.
     pub was_known: bool,
+}
+
+impl Examined {
+    /// The same, with the facts that the name settles (see [`file_rules::as_named`]); copied only where the name says something else.
+    fn as_named(&self, name: &str) -> Cow<'_, Self> {
+        match self.facts.as_ref().filter(|facts| file_rules::is_renamed(facts, name)) {
+            Some(facts) => Cow::Owned(Self { facts: file_rules::as_named(Some(Arc::clone(facts)), name), ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// One item after the rules that look at one item, and what the rules over all items still need of it.
@@ -312,6 +323,14 @@ fn judge_item(
     looked: &Examined,
     work: &Work,
 ) -> ItemReport {
+    let named;
+    let looked = match &item.content {
+        Content::File(file) => {
+            named = looked.as_named(&file.name);
+            &*named
+        }
+        Content::Link(_) => looked,
+    };
     let mut signals = looked.signals.clone();
     signals.extend(expected.filing(item));
     let filed_under = expected.canonical(&item.filed_under);
@@ -372,6 +391,8 @@ pub fn assess_loose(
     severities: &policy::Severities,
     work: &Work,
 ) -> ItemReport {
+    let named = looked.as_named(name);
+    let looked = &*named;
     let declared = Declared { name, size: None, media_type: None, sha256: None };
     let mut signals = looked.signals.clone();
     signals.extend(file_rules::signals(&declared, looked, rules, work));
@@ -393,7 +414,7 @@ pub fn assess_loose(
         findings,
         path: None,
         withheld: None,
-        facts: file_rules::as_named(looked.facts.clone(), name),
+        facts: looked.facts.clone(),
         facts_of: None,
         gazelle: None,
     };

@@ -6,7 +6,9 @@
 //! 2. **Name the cell.** Every signal stands at a cell (`Feuil1!C7`) and says what was understood.
 //! 3. **Never guess silently.** A date that reads two ways, a version that Excel turned into a date, a value
 //!    near a known one: said, with the suggestion, and left to the vendor.
-//! 4. An empty table without the sentence « aucune version obsolète » puts the financing at risk; it is not
+//! 4. **A cell is what the spreadsheet program shows.** A version stored as 1.1 in the format `0.00` reads 1.10, a day in the format
+//!    `mm/yyyy` is a month.
+//! 5. An empty table without the sentence « aucune version obsolète » puts the financing at risk; it is not
 //!    an error of form (ANS FAQ: the absence of obsolete versions must be stated in the file).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,9 @@ use super::edits;
 const MAX_HEADER_CELLS: usize = 256;
 /// Longest header, characters.
 const MAX_HEADER: usize = 120;
+
+/// Characters kept of a cell that was not understood; a page shows them in one cell.
+const MAX_UNREAD_CHARS: usize = 200;
 
 /// What was read of a workbook.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +72,9 @@ pub struct ObsoleteRow {
     /// Column id → value: text trimmed, choices as ids, dates as ISO 8601 with the precision they were
     /// written with (`2025-12-31`, `2025-12`, `2025`). Cells that could not be read are absent.
     pub values: BTreeMap<String, String>,
+    /// Column id → what stands in a cell of which a finding says that it is not what is expected; empty for a cell left blank.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<String, String>,
 }
 
 /// Reads the table. Pure: the same workbook and model give the same reading.
@@ -82,6 +90,18 @@ pub fn read(workbook: &WorkbookFacts, model: &ColumnModel, work: &Work) -> Obsol
         for sheet in workbook.sheets.iter().filter(|s| s.hidden || skipped(s)) {
             reader.sheet_if_table(sheet);
         }
+    } else {
+        // « Liste MediDoc » may be a list of choices, or the declaration of one product beside those of others.
+        for sheet in workbook.sheets.iter().filter(|s| !s.hidden && skipped(s)) {
+            if reader.holds_data(sheet) {
+                reader.sheet(sheet);
+            }
+        }
+    }
+    if reader.out.rows.is_empty() && reader.none_at.is_none() {
+        for sheet in workbook.sheets.iter().filter(|s| !s.hidden && skipped(s)) {
+            reader.look_for_sentence(sheet);
+        }
     }
     reader.finish()
 }
@@ -91,7 +111,33 @@ fn reader_ignores(model: &ColumnModel, name: &str) -> bool {
     model.ignored_sheets.iter().map(|s| fold(s)).any(|s| !s.is_empty() && name.starts_with(&s))
 }
 
-type Rows<'a> = BTreeMap<u32, BTreeMap<u32, &'a CellValue>>;
+/// A cell, and what the spreadsheet program shows where that is not its value.
+#[derive(Debug, Clone, Copy)]
+struct Cell<'a> {
+    value: &'a CellValue,
+    shown: Option<&'a str>,
+}
+
+impl Cell<'_> {
+    /// The cell as a person reads it.
+    fn text(&self) -> String {
+        match (self.value, self.shown) {
+            (CellValue::Number(_), Some(shown)) => shown.to_owned(),
+            (value, _) => as_text(value),
+        }
+    }
+}
+
+type Rows<'a> = BTreeMap<u32, Cells<'a>>;
+type Cells<'a> = BTreeMap<u32, Cell<'a>>;
+
+/// A header that was found.
+struct Header<'a> {
+    /// First and last of its rows, from 1: two where it stands in two.
+    rows: (u32, u32),
+    /// Column of the sheet → column id.
+    columns: BTreeMap<u32, &'a str>,
+}
 
 struct Reading<'a> {
     model: &'a ColumnModel,
@@ -106,8 +152,10 @@ struct Reading<'a> {
     headers: Vec<(String, &'a str)>,
     keys: BTreeMap<String, Place>,
     none_at: Option<Place>,
+    /// A row that names a product and says « néant » of it: a declaration where no row declares a version.
+    none_for_product: Option<Place>,
     has_text: bool,
-    nearest_header: Option<(usize, Place)>,
+    nearest_header: Option<(usize, Place, String)>,
     sink: Facts,
     out: ObsoleteReading,
 }
@@ -127,6 +175,7 @@ impl<'a> Reading<'a> {
             headers: model.columns.iter().flat_map(|c| c.headers.iter().map(|h| (fold(h), c.id.as_str()))).collect(),
             keys: BTreeMap::new(),
             none_at: None,
+            none_for_product: None,
             has_text: false,
             nearest_header: None,
             sink: Facts::default(),
@@ -141,27 +190,61 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Whether a sheet that people do not fill by its name holds a row of data: a version and a date under a header.
+    fn holds_data(&mut self, sheet: &SheetFacts) -> bool {
+        if fold(&sheet.name).starts_with("exemple") {
+            return false;
+        }
+        let rows = rows_of(sheet);
+        let Some(header) = self.find_header(&rows, sheet) else { return false };
+        self.work.each(rows.range(header.rows.1 + 1..)).any(|(_, cells)| {
+            let first = self.work.each(cells.values()).map(Cell::text).find(|t| !t.trim().is_empty()).unwrap_or_default();
+            self.is_data(cells, &header.columns) && !is_example(&first)
+        })
+    }
+
+    /// Whether a row has a version and a date, which no title, note or total has.
+    fn is_data(&self, cells: &Cells<'_>, columns: &BTreeMap<u32, &str>) -> bool {
+        let of_kind = |kind: ColumnKind| {
+            let is_kind = move |id: &str| self.model.column(id).is_some_and(|c| c.kind == kind);
+            columns.iter().filter(move |(_, id)| is_kind(id)).filter_map(|(column, _)| cells.get(column))
+        };
+        let is_date = |cell: &Cell<'_>| match cell.value {
+            CellValue::DateSerial(_) | CellValue::DateIso(_) => true,
+            _ => parse_date(&cell.text()) != DateReading::Unreadable,
+        };
+        of_kind(ColumnKind::Version).any(|cell| !self.is_none_word(&cell.text())) && of_kind(ColumnKind::Date).any(is_date)
+    }
+
+    /// Looks for the sentence that declares nothing, in a sheet that is otherwise passed over.
+    fn look_for_sentence(&mut self, sheet: &SheetFacts) {
+        for (row, cells) in &rows_of(sheet) {
+            let column = self.work.each(cells).find(|(_, cell)| matches!(cell.value, CellValue::Text(text) if self.declares_none(text)));
+            if let (Some((column, _)), None) = (column, &self.none_at) {
+                self.none_at = Some(Place::cell(sheet.name.as_str(), a1(*row, *column)));
+            }
+        }
+    }
+
     fn sheet(&mut self, sheet: &SheetFacts) {
         let rows = rows_of(sheet);
         self.has_text |= !rows.is_empty();
-        let Some((header_row, columns)) = self.find_header(&rows, sheet) else {
+        let Some(Header { rows: (header_top, header_row), columns }) = self.find_header(&rows, sheet) else {
             for (row, cells) in self.work.each(&rows) {
                 self.look_for_none(sheet, *row, cells);
             }
             return;
         };
-        for (row, cells) in self.work.each(rows.range(..header_row)) {
+        for (row, cells) in self.work.each(rows.range(..header_top)) {
             self.look_for_none(sheet, *row, cells);
         }
         let by_id: BTreeMap<String, u32> = columns.iter().map(|(column, id)| ((*id).to_owned(), *column)).collect();
-        let unknown = rows
-            .get(&header_row)
-            .into_iter()
-            .flatten()
-            .filter(|(column, _)| !columns.contains_key(column))
-            .filter_map(|(_, value)| as_text(value))
-            .take(100)
-            .collect();
+        let mut unknown_at: BTreeMap<u32, String> = BTreeMap::new();
+        for (column, cell) in rows.range(header_top..=header_row).flat_map(|(_, cells)| cells).filter(|(c, _)| !columns.contains_key(c)) {
+            unknown_at.insert(*column, cell.text());
+        }
+        self.unknown_columns(sheet, &rows, header_row, &unknown_at, &by_id);
+        let unknown = unknown_at.into_values().take(100).collect();
         self.out.tables.push(TableFound { sheet: sheet.name.clone(), header_row, columns: by_id.clone(), unknown });
         for column in self.model.columns.iter().filter(|c| c.required && !by_id.contains_key(&c.id)) {
             self.sink.push(
@@ -170,7 +253,16 @@ impl<'a> Reading<'a> {
                     .arg("column", title(column)),
             );
         }
-        let mut table = Table { sheet, by_id: &by_id, above: BTreeMap::new(), us_columns: BTreeSet::new(), either: Vec::new() };
+        let mut table = Table {
+            sheet,
+            by_id: &by_id,
+            above: BTreeMap::new(),
+            us_columns: BTreeSet::new(),
+            either: Vec::new(),
+            unread: BTreeMap::new(),
+            vague: BTreeMap::new(),
+            none_words: BTreeMap::new(),
+        };
         for (row, cells) in self.work.each(rows.range(header_row + 1..)) {
             self.row(&mut table, *row, cells, &columns);
         }
@@ -181,30 +273,114 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The row that names the most columns, among the first ones: its number, and column → id.
-    fn find_header(&mut self, rows: &Rows<'_>, sheet: &SheetFacts) -> Option<(u32, BTreeMap<u32, &'a str>)> {
+    /// Says which columns of a table were not understood, where columns that the model expects were not found.
+    fn unknown_columns(
+        &mut self,
+        sheet: &SheetFacts,
+        rows: &Rows<'_>,
+        header_row: u32,
+        unknown: &BTreeMap<u32, String>,
+        by_id: &BTreeMap<String, u32>,
+    ) {
+        // A column that only numbers the rows, or that no row fills, is missed by no reader.
+        const NUMBERING: &[&str] = &["", "n", "no", "num", "numero", "id", "ligne", "rang", "ordre", "index"];
+        let below = self.work.each(rows.range(header_row + 1..));
+        let filled: BTreeSet<u32> = below.flat_map(|(_, cells)| self.work.each(cells.keys().copied())).collect();
+        let named: Vec<(&u32, &String)> =
+            unknown.iter().filter(|(column, text)| !NUMBERING.contains(&fold(text).as_str()) && filled.contains(column)).take(20).collect();
+        let counts = |c: &&Column| c.required || !matches!(c.kind, ColumnKind::Text | ColumnKind::Version | ColumnKind::Url);
+        let expected: Vec<String> = self.model.columns.iter().filter(counts).filter(|c| !by_id.contains_key(&c.id)).map(title).collect();
+        if let (Some((column, _)), false) = (named.first(), expected.is_empty()) {
+            let shown: Vec<&str> = named.iter().map(|(_, text)| text.as_str()).collect();
+            self.sink.push(
+                Signal::new("obsolete-versions-column-unknown")
+                    .at(Place::cell(sheet.name.as_str(), a1(header_row, **column)))
+                    .arg("columns", shown.join(" ; "))
+                    .arg("expected", expected.join(" ; ")),
+            );
+        }
+    }
+
+    /// The row, or the two rows together, that name the most columns among the first ones.
+    fn find_header(&mut self, rows: &Rows<'_>, sheet: &SheetFacts) -> Option<Header<'a>> {
         let needed = if self.model.columns.len() == 1 { 1 } else { 2 };
-        let mut best: Option<(u32, BTreeMap<u32, &'a str>)> = None;
+        let mut best: Option<Header<'a>> = None;
         for (row, cells) in self.work.each(rows.range(..=self.model.header_rows)) {
             let named = self.match_headers(cells, &[true, false]);
-            if !named.is_empty() && self.nearest_header.as_ref().is_none_or(|(n, _)| named.len() > *n) {
-                self.nearest_header = Some((named.len(), Place::cell(sheet.name.as_str(), a1(*row, 1))));
+            if !named.is_empty() && self.nearest_header.as_ref().is_none_or(|(n, _, _)| named.len() > *n) {
+                let texts: Vec<String> = cells.values().map(Cell::text).take(20).collect();
+                self.nearest_header = Some((named.len(), Place::cell(sheet.name.as_str(), a1(*row, 1)), texts.join(" ; ")));
             }
-            if named.len() >= needed && best.as_ref().is_none_or(|(_, b)| named.len() > b.len()) {
-                best = Some((*row, named));
+            let below = rows.get(&(row + 1));
+            let joined = below.map(|below| self.match_two_rows(cells, below)).filter(|joined| {
+                let alone = below.map_or(0, |below| self.match_headers(below, &[true, false]).len());
+                joined.len() > named.len().max(alone)
+            });
+            let (last, columns) = match joined {
+                Some(joined) => (row + 1, joined),
+                None => (*row, named),
+            };
+            if columns.len() >= needed && best.as_ref().is_none_or(|b| columns.len() > b.columns.len()) {
+                best = Some(Header { rows: (*row, last), columns });
             }
         }
         best
     }
 
+    /// Reads two rows as one header: « Dates » above « Mise en service » and « Fin de support », beside « Produit », whose cell is
+    /// merged downwards. Empty where the lower row is none of a header.
+    fn match_two_rows(&self, above: &Cells<'_>, below: &Cells<'_>) -> BTreeMap<u32, &'a str> {
+        let text = |cell: Option<&Cell<'_>>| match cell.map(|c| c.value) {
+            Some(CellValue::Text(text)) if text.len() <= 4 * MAX_HEADER && text.chars().count() <= MAX_HEADER => Some(text.clone()),
+            _ => None,
+        };
+        if below.values().any(|cell| !matches!(cell.value, CellValue::Text(_))) {
+            return BTreeMap::new();
+        }
+        let mut spellings: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+        let mut group: Option<String> = None;
+        let columns: BTreeSet<u32> = above.keys().chain(below.keys()).copied().collect();
+        for column in self.work.each(columns.into_iter().take(MAX_HEADER_CELLS)) {
+            let (top, bottom) = (text(above.get(&column)), text(below.get(&column)));
+            if top.is_some() {
+                group.clone_from(&top);
+            }
+            let joined = group.as_ref().zip(bottom.as_ref()).map(|(top, bottom)| format!("{top} {bottom}"));
+            let named_above = top.as_ref().is_some_and(|t| self.header(t, true).is_some());
+            if named_above && let (Some(bottom), Some(joined)) = (&bottom, &joined) {
+                // Below a header that is whole stands a hint or the rest of its name; anything else is a row of data.
+                const HINTS: &[&str] = &["", "date", "jour", "mois", "annee", "texte"];
+                let is_hint = HINTS.contains(&strip_hints(&fold(bottom)).as_str()) || bottom.trim_start().starts_with(['(', '[']);
+                if !is_hint && self.header(joined, true).is_none() {
+                    return BTreeMap::new();
+                }
+            }
+            let order = if named_above { [joined, top, None] } else { [bottom, joined, top] };
+            spellings.insert(column, order.into_iter().flatten().collect());
+        }
+        let mut named: BTreeMap<u32, &'a str> = BTreeMap::new();
+        let mut taken: BTreeSet<&str> = BTreeSet::new();
+        for exact in [true, false] {
+            for (column, spellings) in &spellings {
+                if !named.contains_key(column)
+                    && let Some(id) = spellings.iter().find_map(|s| self.header(s, exact))
+                    && taken.insert(id)
+                {
+                    named.insert(*column, id);
+                }
+            }
+        }
+        named
+    }
+
     /// Which cells of a row are headers: in a pass that is `true` exact spellings, else small typing errors
     /// where only one column is near. The first of two equal headers wins.
-    fn match_headers(&self, cells: &BTreeMap<u32, &CellValue>, passes: &[bool]) -> BTreeMap<u32, &'a str> {
+    fn match_headers(&self, cells: &Cells<'_>, passes: &[bool]) -> BTreeMap<u32, &'a str> {
         let mut named: BTreeMap<u32, &'a str> = BTreeMap::new();
         let mut taken: BTreeSet<&str> = BTreeSet::new();
         for exact in passes.iter().copied() {
-            for (column, value) in self.work.each(cells.iter().take(MAX_HEADER_CELLS)) {
-                let CellValue::Text(text) = value else { continue };
+            for (column, cell) in self.work.each(cells.iter().take(MAX_HEADER_CELLS)) {
+                let CellValue::Text(text) = cell.value else { continue };
                 if named.contains_key(column) || text.len() > 4 * MAX_HEADER || text.chars().count() > MAX_HEADER {
                     continue;
                 }
@@ -291,22 +467,34 @@ impl<'a> Reading<'a> {
         self.none_words.contains(&folded) || !text.chars().any(char::is_alphanumeric)
     }
 
-    fn look_for_none(&mut self, sheet: &SheetFacts, row: u32, cells: &BTreeMap<u32, &CellValue>) {
-        for (column, value) in cells {
-            let CellValue::Text(text) = value else { continue };
-            let alone = cells.len() == 1 && self.none_words.contains(&fold(text));
+    /// Whether a text that stands alone in its row says that there is nothing: « Néant », « RAS à ce jour ».
+    fn is_none_alone(&self, text: &str) -> bool {
+        let folded = fold(text);
+        let mut words = folded.split(' ');
+        self.none_words.contains(&folded)
+            || folded.starts_with("r a s ")
+            || (matches!(words.next(), Some("neant" | "ras")) && words.count() <= 6 && !folded.split(' ').any(|w| w == "si"))
+    }
+
+    fn look_for_none(&mut self, sheet: &SheetFacts, row: u32, cells: &Cells<'_>) {
+        for (column, cell) in cells {
+            let CellValue::Text(text) = cell.value else { continue };
+            let alone = cells.len() == 1 && self.is_none_alone(text);
             if self.none_at.is_none() && (self.declares_none(text) || alone) {
                 self.none_at = Some(Place::cell(sheet.name.as_str(), a1(row, *column)));
             }
         }
     }
 
-    fn row(&mut self, table: &mut Table<'_>, row: u32, cells: &BTreeMap<u32, &CellValue>, columns: &BTreeMap<u32, &str>) {
+    fn row(&mut self, table: &mut Table<'_>, row: u32, cells: &Cells<'_>, columns: &BTreeMap<u32, &str>) {
         // Every cell is folded several times: counted once, by its text.
-        let texts: Vec<String> = self.work.each(cells.values()).filter_map(|v| as_text(v)).filter(|t| !t.trim().is_empty()).collect();
+        let texts: Vec<String> = self.work.each(cells.values()).map(Cell::text).filter(|t| !t.trim().is_empty()).collect();
         let Some(first) = texts.first() else { return };
         let opening = fold(first);
-        if self.ignored_rows.iter().any(|w| opening.split(' ').zip(w.split(' ')).filter(|(a, b)| a == b).count() == w.split(' ').count()) {
+        let ignored =
+            self.ignored_rows.iter().any(|w| opening.split(' ').zip(w.split(' ')).filter(|(a, b)| a == b).count() == w.split(' ').count());
+        // « Total Dossier » is a product: a total has no version.
+        if ignored && (is_example(first) || !self.is_data(cells, columns)) {
             return;
         }
         let again = self.match_headers(cells, &[true]);
@@ -315,6 +503,22 @@ impl<'a> Reading<'a> {
         }
         if texts.iter().any(|t| self.declares_none(t)) && texts.len() <= 2 {
             self.look_for_none(table.sheet, row, cells);
+            return;
+        }
+        if let [only] = texts.as_slice()
+            && self.is_none_alone(only)
+        {
+            self.look_for_none(table.sheet, row, cells);
+            return;
+        }
+        if let [product, rest @ ..] = texts.as_slice()
+            && !self.is_none_word(product)
+            && rest.iter().all(|t| self.is_none_word(t))
+            && rest.iter().any(|t| self.none_words.contains(&fold(t)))
+            && cells.keys().next().is_some_and(|c| columns.get(c).is_some_and(|id| self.model.column(id).is_some_and(|c| c.carry_down)))
+        {
+            let column = cells.keys().nth(1).copied().unwrap_or(1);
+            self.none_for_product.get_or_insert(Place::cell(table.sheet.name.as_str(), a1(row, column)));
             return;
         }
         if texts.iter().all(|t| self.is_none_word(t)) {
@@ -332,18 +536,22 @@ impl<'a> Reading<'a> {
         }
         let values = self.values(table, row, cells);
         self.check_row(table, row, &values);
-        self.out.rows.push(ObsoleteRow { sheet: table.sheet.name.clone(), row, values });
+        let unread = std::mem::take(&mut table.unread);
+        self.out.rows.push(ObsoleteRow { sheet: table.sheet.name.clone(), row, values, unread });
     }
 
     /// Reads the cells of a row of data; what cannot be read is said and left out.
-    fn values(&mut self, table: &mut Table<'_>, row: u32, cells: &BTreeMap<u32, &CellValue>) -> BTreeMap<String, String> {
+    fn values(&mut self, table: &mut Table<'_>, row: u32, cells: &Cells<'_>) -> BTreeMap<String, String> {
         let model = self.model;
         let mut values = BTreeMap::new();
         for column in &model.columns {
             let Some(number) = table.by_id.get(&column.id).copied() else { continue };
             let place = Place::cell(table.sheet.name.as_str(), a1(row, number));
-            let cell = cells.get(&number).copied().filter(|v| !as_text(v).is_none_or(|t| t.trim().is_empty() || self.is_none_word(&t)));
-            let Some(cell) = cell else {
+            let cell = cells.get(&number).copied().filter(|cell| !cell.text().trim().is_empty());
+            let Some(cell) = cell.filter(|cell| !self.is_none_word(&cell.text())) else {
+                if let Some(cell) = cell {
+                    table.none_words.insert(column.id.clone(), cell.text().trim().to_owned());
+                }
                 if column.carry_down
                     && let Some(above) = table.above.get(&column.id)
                 {
@@ -351,18 +559,29 @@ impl<'a> Reading<'a> {
                 }
                 continue;
             };
-            if let CellValue::Error(shown) = cell {
+            let text = cell.text().trim().to_owned();
+            if let CellValue::Uncomputed = cell.value {
+                self.sink.push(Signal::new("obsolete-versions-formula-not-computed").at(place).arg("column", title(column)));
+                table.unread(column, text);
+                continue;
+            }
+            if let CellValue::Error(shown) = cell.value {
                 self.sink.push(
                     Signal::new("obsolete-versions-value-invalid").at(place).arg("column", title(column)).arg("value", shown.as_str()),
                 );
+                table.unread(column, text);
                 continue;
             }
-            let text = as_text(cell).unwrap_or_default().trim().to_owned();
             let value = match column.kind {
                 ColumnKind::Text => Some(crate::inspect::fold_whitespace(&text)),
                 ColumnKind::Version => {
-                    if let CellValue::DateSerial(_) | CellValue::DateIso(_) = cell {
-                        let shown = self.cell_date(cell).map_or_else(|| text.clone(), |d| d.to_string());
+                    if let CellValue::DateSerial(_) | CellValue::DateIso(_) = cell.value
+                        && let Some(shown) = cell.shown.filter(|s| looks_like_version(s))
+                    {
+                        Some(shown.to_owned())
+                    } else if let CellValue::DateSerial(_) | CellValue::DateIso(_) = cell.value {
+                        let day = || self.cell_date(cell.value).map_or_else(|| text.clone(), |d| d.to_string());
+                        let shown = cell.shown.map_or_else(day, str::to_owned);
                         self.sink.push(
                             Signal::new("obsolete-versions-version-is-date").at(place).arg("column", title(column)).arg("value", shown),
                         );
@@ -374,6 +593,11 @@ impl<'a> Reading<'a> {
                 ColumnKind::Date => self.date(table, column, number, place, cell, &text),
                 ColumnKind::Choice => self.choice(column, place, &text),
                 ColumnKind::Integer => {
+                    // What a format adds to a whole number (`12 clients`) is no part of it.
+                    let text = match cell.value {
+                        CellValue::Number(n) if n.fract() == 0.0 => as_text(cell.value),
+                        _ => text.clone(),
+                    };
                     let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
                     let whole = digits.strip_suffix(",0").or_else(|| digits.strip_suffix(".0")).unwrap_or(&digits);
                     match whole.parse::<u64>() {
@@ -387,10 +611,14 @@ impl<'a> Reading<'a> {
                     }
                 }
                 ColumnKind::Url => match url::Url::parse(&text) {
-                    Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(text),
+                    Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(text.clone()),
                     _ => {
-                        self.sink
-                            .push(Signal::new("obsolete-versions-value-invalid").at(place).arg("column", title(column)).arg("value", text));
+                        self.sink.push(
+                            Signal::new("obsolete-versions-value-invalid")
+                                .at(place)
+                                .arg("column", title(column))
+                                .arg("value", text.as_str()),
+                        );
                         None
                     }
                 },
@@ -402,7 +630,8 @@ impl<'a> Reading<'a> {
                 values.insert(column.id.clone(), value);
             } else {
                 // Said above: not to be said again as missing.
-                table.unread(&column.id);
+                let shown = cell.shown.map_or_else(|| self.cell_date(cell.value).map_or(text, |d| d.to_string()), str::to_owned);
+                table.unread(column, shown);
             }
         }
         values
@@ -439,12 +668,16 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn date(&mut self, table: &mut Table<'_>, column: &Column, number: u32, place: Place, cell: &CellValue, text: &str) -> Option<String> {
-        let reading = match cell {
-            CellValue::DateSerial(_) | CellValue::DateIso(_) => match self.cell_date(cell) {
-                Some(date) => DateReading::Day(date),
+    fn date(&mut self, table: &mut Table<'_>, column: &Column, number: u32, place: Place, cell: Cell<'_>, text: &str) -> Option<String> {
+        let reading = match cell.value {
+            CellValue::DateSerial(_) | CellValue::DateIso(_) => match self.cell_date(cell.value) {
+                Some(date) => shown_precision(date, cell.shown),
                 None => DateReading::Impossible,
             },
+            // A number that its format shows as a date (`00"/"00"/"0000`).
+            CellValue::Number(_) if cell.shown.is_some_and(|s| s.contains(['/', '-']) && parse_date(s) != DateReading::Unreadable) => {
+                parse_date(text)
+            }
             // A bare number: a year, or a day count whose cell lost its date format.
             CellValue::Number(n) if (1900.0..=2200.0).contains(n) && n.fract() == 0.0 => parse_date(text),
             CellValue::Number(n) if (20_000.0..80_000.0).contains(n) => {
@@ -455,7 +688,7 @@ impl<'a> Reading<'a> {
         };
         let value = match reading {
             DateReading::Day(date) => {
-                if let CellValue::Text(_) = cell
+                if let CellValue::Text(_) = cell.value
                     && date.day() <= 12
                     && date.month() <= 12
                     && i32::from(date.day()) != i32::from(date.month())
@@ -478,11 +711,28 @@ impl<'a> Reading<'a> {
                 self.sink.push(Signal::new("obsolete-versions-date-impossible").at(place).arg("column", title(column)).arg("value", text));
                 return None;
             }
+            DateReading::Unreadable if is_open(text) => {
+                self.sink.push(Signal::new("obsolete-versions-date-open").at(place).arg("column", title(column)).arg("value", text));
+                return None;
+            }
             DateReading::Unreadable => {
                 self.sink.push(Signal::new("obsolete-versions-date-unreadable").at(place).arg("column", title(column)).arg("value", text));
                 return None;
             }
         };
+        // « fin 2023 » may be any day of some months: read as the year, and said.
+        if let (DateReading::Month(..) | DateReading::Year(_), CellValue::Text(_)) = (reading, cell.value)
+            && fold(text).split(' ').next() == Some("fin")
+        {
+            self.sink.push(
+                Signal::new("obsolete-versions-date-vague")
+                    .at(place.clone())
+                    .arg("column", title(column))
+                    .arg("value", text)
+                    .arg("understood", value.as_str()),
+            );
+            table.vague.insert(column.id.clone(), text.to_owned());
+        }
         let before = self.model.dates.earliest.as_deref().is_some_and(|e| cut_to(&value, e) < cut_to(e, &value));
         let after = self.model.dates.latest.as_deref().is_some_and(|l| cut_to(&value, l) > cut_to(l, &value));
         if before || after {
@@ -495,18 +745,29 @@ impl<'a> Reading<'a> {
 
     fn check_row(&mut self, table: &mut Table<'_>, row: u32, values: &BTreeMap<String, String>) {
         let model = self.model;
-        let unread = table.take_unread();
-        let place = |id: &str| table.by_id.get(id).map(|number| Place::cell(table.sheet.name.as_str(), a1(row, *number)));
+        let none_words = std::mem::take(&mut table.none_words);
+        table.unread.append(&mut table.vague);
+        let (by_id, sheet) = (table.by_id, table.sheet);
+        let place = |id: &str| by_id.get(id).map(|number| Place::cell(sheet.name.as_str(), a1(row, *number)));
+        let mut missing: Vec<(String, String)> = Vec::new();
         for column in &model.columns {
-            if values.contains_key(&column.id) || unread.contains(&column.id) {
+            if values.contains_key(&column.id) || table.unread.contains_key(&column.id) {
                 continue;
             }
             let wanted = column.required
                 || column.required_when.as_ref().is_some_and(|w| values.get(&w.column).is_some_and(|v| w.is.iter().any(|i| i == v)));
             if wanted && let Some(at) = place(&column.id) {
-                self.sink.push(Signal::new("obsolete-versions-cell-missing").at(at).arg("column", title(column)));
+                let stands = none_words.get(&column.id).cloned().unwrap_or_default();
+                // A dash is an empty cell; « N/A » where a date is expected is an answer that is none.
+                self.sink.push(if column.kind == ColumnKind::Date && stands.chars().any(char::is_alphanumeric) {
+                    Signal::new("obsolete-versions-date-open").at(at).arg("column", title(column)).arg("value", stands.as_str())
+                } else {
+                    Signal::new("obsolete-versions-cell-missing").at(at).arg("column", title(column))
+                });
+                missing.push((column.id.clone(), stands));
             }
         }
+        table.unread.extend(missing);
         for order in &model.order {
             if let (Some(first), Some(then), Some(at)) = (values.get(&order.first), values.get(&order.then), place(&order.then))
                 && cut_to(then, first) < cut_to(first, then)
@@ -540,6 +801,9 @@ impl<'a> Reading<'a> {
     }
 
     fn finish(mut self) -> ObsoleteReading {
+        if self.out.rows.is_empty() && self.none_at.is_none() {
+            self.none_at = self.none_for_product.take();
+        }
         self.out.none_declared = self.none_at.is_some();
         match (&self.none_at, self.out.rows.is_empty()) {
             (Some(at), false) => {
@@ -547,12 +811,14 @@ impl<'a> Reading<'a> {
             }
             (None, true) => {
                 if self.out.tables.is_empty() && self.has_text {
-                    let place = self.nearest_header.as_ref().map(|(_, place)| place.clone()).unwrap_or_default();
+                    let place = self.nearest_header.as_ref().map(|(_, place, _)| place.clone()).unwrap_or_default();
+                    let found = self.nearest_header.as_ref().map_or("—", |(_, _, texts)| texts.as_str());
                     let expected: Vec<String> = self.model.columns.iter().filter(|c| c.required).map(title).collect();
                     self.sink.push(
                         Signal::new("obsolete-versions-table-not-found")
                             .at(place)
                             .arg("rows", self.model.header_rows)
+                            .arg("found", found)
                             .arg("expected", expected.join(" ; ")),
                     );
                 }
@@ -575,36 +841,97 @@ struct Table<'a> {
     us_columns: BTreeSet<u32>,
     /// Dates that read both ways: column, place, as written.
     either: Vec<(u32, Place, String)>,
+    /// Of the current row, by column id: what stands in cells that were not understood, in those that hold a date too vague, and in
+    /// those that hold a word for « nothing ».
+    unread: BTreeMap<String, String>,
+    vague: BTreeMap<String, String>,
+    none_words: BTreeMap<String, String>,
 }
 
 impl Table<'_> {
-    /// Columns of the current row whose cell was filled and could not be read are remembered under a key
-    /// that no column id can have.
-    fn unread(&mut self, id: &str) {
-        self.above.insert(format!("\u{0}{id}"), String::new());
-    }
-    fn take_unread(&mut self) -> BTreeSet<String> {
-        let unread: BTreeSet<String> = self.above.keys().filter_map(|k| k.strip_prefix('\u{0}')).map(str::to_owned).collect();
-        self.above.retain(|k, _| !k.starts_with('\u{0}'));
-        unread
+    /// Remembers a cell of the current row of which a finding was made, so that it is not said to be missing too.
+    fn unread(&mut self, column: &Column, text: String) {
+        self.unread.insert(column.id.clone(), text.chars().take(MAX_UNREAD_CHARS).collect());
     }
 }
 
 fn rows_of(sheet: &SheetFacts) -> Rows<'_> {
     let mut rows: Rows<'_> = BTreeMap::new();
+    let shown: BTreeMap<(u32, u32), &str> = sheet.shown.iter().map(|(row, column, text)| ((*row, *column), text.as_str())).collect();
     for (row, column, value) in &sheet.values {
-        rows.entry(*row).or_default().insert(*column, value);
+        rows.entry(*row).or_default().insert(*column, Cell { value, shown: shown.get(&(*row, *column)).copied() });
     }
     rows
 }
 
 /// A cell as a person would read it; numbers without a needless fraction.
-fn as_text(value: &CellValue) -> Option<String> {
-    Some(match value {
+fn as_text(value: &CellValue) -> String {
+    match value {
         CellValue::Text(text) | CellValue::DateIso(text) => text.clone(),
+        CellValue::Number(n) if n.fract() != 0.0 && n.abs() < 1e10 => as_general(*n),
         CellValue::Number(n) | CellValue::DateSerial(n) => n.to_string(),
         CellValue::Bool(b) => (if *b { "VRAI" } else { "FAUX" }).to_owned(),
         CellValue::Error(shown) => shown.clone(),
+        CellValue::Uncomputed => "(formule non calculée)".to_owned(),
+    }
+}
+
+/// A number with a fraction as the format `General` shows it: nine digits behind the mark at most, so that the rounding of binary
+/// fractions (0.1 + 0.2) does not show.
+fn as_general(n: f64) -> String {
+    let shown = format!("{n:.9}");
+    shown.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Whether a row is the example that a template brings along: « Exemple », « Ex : Logiciel ».
+fn is_example(first: &str) -> bool {
+    let folded = fold(first);
+    let word = folded.split(' ').next().unwrap_or_default();
+    matches!(word, "exemple" | "ex" | "example")
+        && (folded == word || first.trim_start().split_once(':').is_some_and(|(b, _)| fold(b) == word))
+}
+
+/// Whether what a date cell shows can be a version: figures and full stops (`2.5`), and no whole day.
+fn looks_like_version(shown: &str) -> bool {
+    shown.chars().all(|c| c.is_ascii_digit() || c == '.') && !matches!(parse_date(shown), DateReading::Day(_) | DateReading::UsOrder(_))
+}
+
+/// A day with the precision that its cell shows: a cell of the format `mm/yyyy` holds a day and says a month.
+fn shown_precision(date: Date, shown: Option<&str>) -> DateReading {
+    match shown.map(parse_date) {
+        Some(DateReading::Month(year, month)) if (year, month) == (date.year(), date.month()) => DateReading::Month(year, month),
+        Some(DateReading::Year(year)) if year == date.year() => DateReading::Year(year),
+        _ => DateReading::Day(date),
+    }
+}
+
+/// Whether a text says that a date is not settled.
+fn is_open(text: &str) -> bool {
+    const OPEN: &[&str] = &[
+        "en cours",
+        "à définir",
+        "à déterminer",
+        "à venir",
+        "à confirmer",
+        "à préciser",
+        "non défini",
+        "non définie",
+        "non déterminé",
+        "indéterminé",
+        "inconnu",
+        "inconnue",
+        "non connu",
+        "non connue",
+        "illimité",
+        "non communiqué",
+        "ultérieurement",
+        "tbd",
+        "tbc",
+    ];
+    let folded = fold(text);
+    OPEN.iter().any(|open| {
+        let open = fold(open);
+        folded == open || folded.starts_with(&format!("{open} "))
     })
 }
 
@@ -869,7 +1196,7 @@ mod tests {
                 &["1", "31.12.2024", "4.2", "Suite B", "rien", "bleu"],
             ],
         )]);
-        assert_eq!(codes(&reading), []);
+        assert_eq!(codes(&reading), [("obsolete-versions-column-unknown", "F6")]);
         assert_eq!((reading.tables[0].header_row, reading.tables[0].columns["version"]), (6, 3));
         assert_eq!(reading.tables[0].unknown, ["N°", "Couleur"]);
         assert_eq!(reading.rows[0].values["date-fin-support"], "2024-12-31");
@@ -979,6 +1306,11 @@ mod tests {
             &[&["Nous déclarons qu'aucune version obsolète n'existe à ce jour."], HEADER],
             &[&["AUCUNE VERSION OBSOLÈTE"]],
             &[&["Titre"], &["Néant"]],
+            &[HEADER, &["RAS"]],
+            &[HEADER, &["R.A.S. à ce jour"]],
+            &[HEADER, &["Absence de version obsolète"]],
+            &[&["Absence d'obsolescence pour MediDoc"]],
+            &[HEADER, &["MediDoc", "néant", "-", "-"]],
         ] {
             let reading = read_rows(rows);
             assert!(reading.none_declared, "{rows:?}");
@@ -1035,6 +1367,115 @@ mod tests {
         assert_eq!(xlsx.rows[0].values, csv.rows[0].values);
         assert_eq!((xlsx.rows[0].row, csv.rows[0].row), (4, 4));
         assert_eq!(xlsx.rows[0].values["date-fin-support"], "2024-12-31");
+    }
+
+    #[test]
+    fn a_header_over_two_rows_reads_as_one() {
+        let reading = read_rows(&[
+            &["Produit", "Version", "Dates", "", "Type de fin"],
+            &["", "", "Mise en service", "Fin de support", ""],
+            &["MediDoc", "4.2", "01/03/2017", "31/02/2021", "Fin de support"],
+        ]);
+        assert_eq!(codes(&reading), [("obsolete-versions-date-impossible", "D3")]);
+        assert_eq!((reading.tables[0].header_row, reading.rows.len()), (2, 1));
+        assert_eq!(reading.rows[0].unread["date-fin-support"], "31/02/2021");
+        // The rest of a name, carried from the group above.
+        let joined = read_rows(&[
+            &["Produit", "Version", "Date de fin de", "", "Nombre de"],
+            &["", "", "commercialisation", "support", "clients"],
+            &["A", "1", "2010", "2011", "3"],
+        ]);
+        assert_eq!((codes(&joined), joined.tables[0].columns.len()), (vec![], 5));
+        // A row of data below a header of one row is data, whatever it says.
+        let single = read_rows(&[&["Produit", "Version", "Nature"], &["Fin de support", "1", "Fin de support"]]);
+        assert_eq!((single.tables[0].header_row, single.rows.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_sheet_called_liste_is_read_where_it_declares_something() {
+        let data: &[&str] = &["A", "1", "2010", "31/02/2011", "Fin de support", "3"];
+        let two = read_sheets(vec![
+            sheet("Liste MediDoc", 1, &[HEADER, data]),
+            sheet("MediDoc Mobile", 1, &[HEADER, &["B", "2", "2010", "2011", "Retrait", "3"]]),
+            sheet("Listes", 1, &[&["Fin de support"], &["Retrait"], &["Aucune"]]),
+        ]);
+        assert_eq!(codes(&two), [("obsolete-versions-date-impossible", "D2")]);
+        assert_eq!((two.rows.len(), two.none_declared), (2, false));
+        let none = read_sheets(vec![sheet("Liste des versions obsolètes", 1, &[&["Aucune version obsolète"]]), sheet("Feuil2", 1, &[])]);
+        assert_eq!((codes(&none), none.none_declared), (vec![], true));
+    }
+
+    #[test]
+    fn a_product_called_total_is_data_and_a_total_is_not() {
+        let reading = read_rows(&[
+            HEADER,
+            &["Total Dossier", "1", "2010", "31/02/2021", "Fin de support", "3"],
+            &["Total", "", "", "", "", "3"],
+            &["Exemple : Logiciel", "9.9", "2010", "2011", "Retrait", "3"],
+        ]);
+        assert_eq!(codes(&reading), [("obsolete-versions-date-impossible", "D2")]);
+        assert_eq!(reading.rows.len(), 1);
+    }
+
+    #[test]
+    fn a_version_reads_as_the_spreadsheet_shows_it() {
+        let mut one = sheet("F", 1, &[HEADER, &["A"], &["A"], &["A"]]);
+        one.values.extend([
+            (2, 2, CellValue::Number(1.1)),
+            (3, 2, CellValue::Number(1.1)),
+            (4, 2, CellValue::Number(0.1 + 0.2)),
+            (2, 4, CellValue::DateSerial(46_022.0)),
+            (2, 6, CellValue::Number(1250.0)),
+        ]);
+        one.shown = vec![(3, 2, "1.10".into()), (2, 4, "12/2025".into()), (2, 6, "1 250 clients".into())];
+        let reading = read_sheets(vec![one]);
+        assert_eq!(codes(&reading), []);
+        let versions: Vec<_> = reading.rows.iter().map(|r| r.values["version"].as_str()).collect();
+        assert_eq!(versions, ["1.1", "1.10", "0.3"]);
+        assert_eq!(
+            (reading.rows[0].values["date-fin-support"].as_str(), reading.rows[0].values["nombre-clients"].as_str()),
+            ("2025-12", "1250")
+        );
+    }
+
+    #[test]
+    fn dates_that_are_none_are_said_with_what_stands_there() {
+        let reading = read_rows(&[
+            HEADER,
+            &["A", "1", "2010", "fin 2023", "Fin de support", "1"],
+            &["A", "2", "2010", "en cours", "Fin de support", "1"],
+            &["A", "3", "2010", "N/A", "Fin de support", "1"],
+            &["A", "4", "2010", "", "Fin de support", "1"],
+            &["A", "5", "N/A", "2020", "Fin de support", "1"],
+        ]);
+        assert_eq!(
+            codes(&reading),
+            [
+                ("obsolete-versions-date-vague", "D2"),
+                ("obsolete-versions-date-open", "D3"),
+                ("obsolete-versions-date-open", "D4"),
+                ("obsolete-versions-cell-missing", "D5"),
+            ]
+        );
+        let values: Vec<_> = reading.signals.iter().map(|s| s.args.get("value").map(ToString::to_string)).collect();
+        assert_eq!(values, [Some("fin 2023".to_owned()), Some("en cours".to_owned()), Some("N/A".to_owned()), None]);
+        let unread: Vec<_> = reading.rows.iter().map(|r| r.unread.get("date-fin-support").map(String::as_str)).collect();
+        assert_eq!(unread, [Some("fin 2023"), Some("en cours"), Some("N/A"), Some(""), None]);
+    }
+
+    #[test]
+    fn a_formula_that_was_never_calculated_is_not_an_empty_cell() {
+        let mut one = sheet("F", 1, &[HEADER, &["A", "1", "2010", "", "Fin de support"]]);
+        one.values.push((2, 4, CellValue::Uncomputed));
+        assert_eq!(codes(&read_sheets(vec![one])), [("obsolete-versions-formula-not-computed", "D2")]);
+    }
+
+    #[test]
+    fn columns_that_were_not_understood_are_named_with_what_was_expected() {
+        let reading = read_rows(&[&["Produit", "Version", "Arrêt définitif"], &["A", "1", "31/02/2021"]]);
+        assert_eq!(codes(&reading), [("obsolete-versions-column-unknown", "C1")]);
+        assert_eq!(reading.signals[0].args["columns"].to_string(), "Arrêt définitif");
+        assert!(reading.signals[0].args["expected"].to_string().contains("Date de fin de support"));
     }
 
     #[test]

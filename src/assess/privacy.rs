@@ -141,6 +141,8 @@ fn redact(facts: &mut Facts, policy: &Counted<'_>) {
         })
         .collect();
     match &mut facts.detail {
+        // What the name did not make a table of is told by nobody, and holds the same numbers as the text.
+        Some(Detail::Text(text)) => text.as_table = None,
         Some(Detail::Workbook(workbook)) => {
             for sheet in &mut workbook.sheets {
                 redact_cells(sheet, policy);
@@ -161,7 +163,7 @@ fn redact(facts: &mut Facts, policy: &Counted<'_>) {
                 }
             }
         }
-        Some(Detail::Office(_) | Detail::Image(_) | Detail::Video(_) | Detail::Text(_)) | None => {}
+        Some(Detail::Office(_) | Detail::Image(_) | Detail::Video(_)) | None => {}
     }
 }
 
@@ -204,7 +206,7 @@ pub fn redact_report(report: &mut Report, policy: &PrivacyPolicy, work: &Work) {
     let policy = &Counted { policy, work };
     report.findings.iter_mut().for_each(|f| redact_finding(f, policy));
     for row in &mut report.obsolete_versions {
-        row.values.values_mut().for_each(|v| mask_in_place(v, "", policy));
+        row.values.values_mut().chain(row.unread.values_mut()).for_each(|v| mask_in_place(v, "", policy));
         mask_in_place(&mut row.sheet, "", policy);
     }
     for mention in &mut report.documentation {
@@ -289,6 +291,7 @@ fn redact_cells(sheet: &mut SheetFacts, policy: &Counted<'_>) {
             *text = masked;
         }
     }
+    sheet.shown.iter_mut().for_each(|(_, _, shown)| mask_in_place(shown, "", policy));
 }
 
 fn mask_in_place(text: &mut String, context: &str, policy: &Counted<'_>) {

@@ -30,7 +30,7 @@ use super::{BundleError, Preview};
 use crate::model::facts::{Detail, Facts, TrackKind};
 use crate::model::gazelle::GazelleFacts;
 use crate::model::messages::bytes;
-use crate::model::report::{ItemReport, PreuveReport, Report};
+use crate::model::report::{ItemReport, ObsoleteRow, PreuveReport, Report};
 use crate::model::rounds::{Answer, Change, FindingRef, ItemChange, ItemRef, RoundDiff};
 use crate::model::submission::{FiledUnder, Stage};
 use crate::model::text::{Lang, display_safe};
@@ -428,8 +428,15 @@ struct FindingView {
 #[derive(Serialize)]
 struct ObsoleteView {
     columns: Vec<String>,
-    rows: Vec<(String, Vec<String>)>,
+    rows: Vec<(String, Vec<ObsoleteCell>)>,
     more: usize,
+}
+
+#[derive(Serialize)]
+struct ObsoleteCell {
+    text: String,
+    /// Whether a finding says that this is not what is expected; an empty one was left blank.
+    is_unread: bool,
 }
 
 #[derive(Serialize)]
@@ -1376,12 +1383,20 @@ pub fn gazelle_rows(facts: &GazelleFacts) -> Vec<(Text, String)> {
     rows
 }
 
+/// A cell of the table: what was understood, or what stands there where that is not what is expected.
+fn obsolete_cell(row: &ObsoleteRow, column: &str) -> ObsoleteCell {
+    match row.unread.get(column) {
+        Some(unread) => ObsoleteCell { text: line(unread), is_unread: true },
+        None => ObsoleteCell { text: row.values.get(column).map(|v| line(v)).unwrap_or_default(), is_unread: false },
+    }
+}
+
 fn obsolete(report: &Report) -> Option<ObsoleteView> {
     if report.obsolete_versions.is_empty() {
         return None;
     }
     // Columns that some row fills, in the pipeline's order; what it does not know follows, under its id.
-    let filled: BTreeSet<&String> = report.obsolete_versions.iter().flat_map(|r| r.values.keys()).collect();
+    let filled: BTreeSet<&String> = report.obsolete_versions.iter().flat_map(|r| r.values.keys().chain(r.unread.keys())).collect();
     let known = report.obsolete_columns.iter().filter(|c| filled.contains(&c.id)).map(|c| (&c.id, line(&c.title)));
     let unknown = filled.iter().filter(|id| !report.obsolete_columns.iter().any(|c| c.id == ***id));
     let (columns, titles): (Vec<&String>, Vec<String>) = known.chain(unknown.map(|id| (*id, line(&id.replace(['-', '_'], " "))))).unzip();
@@ -1393,7 +1408,7 @@ fn obsolete(report: &Report) -> Option<ObsoleteView> {
             .take(MAX_ROWS)
             .map(|row| {
                 let place = format!("{}!{}", display_safe(&row.sheet, 60), row.row);
-                (place, columns.iter().map(|c| row.values.get(*c).map(|v| line(v)).unwrap_or_default()).collect())
+                (place, columns.iter().map(|c| obsolete_cell(row, c)).collect())
             })
             .collect(),
         more: report.obsolete_versions.len().saturating_sub(MAX_ROWS),

@@ -17,8 +17,8 @@ pub mod judging;
 pub mod links;
 pub mod places;
 pub mod previews;
-pub mod shortcuts;
 pub mod room;
+pub mod shortcuts;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;

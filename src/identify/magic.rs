@@ -49,7 +49,13 @@ const AT_START: &[(&[u8], Format, &str)] = &[
 ];
 
 pub(super) fn tell(bytes: &[u8]) -> Option<Told> {
-    if bytes.starts_with(b"%PDF-") {
+    // « %PDF- est la signature… » is a text about the format: readers want a version, or objects behind.
+    let is_pdf = || {
+        bytes.get(5).is_some_and(u8::is_ascii_digit)
+            || memchr::memmem::find(bytes, b"endobj").is_some()
+            || super::text::tell(bytes).is_none_or(|told| told.format != Format::Txt)
+    };
+    if bytes.starts_with(b"%PDF-") && is_pdf() {
         let version: String = bytes.iter().skip(5).take(3).filter(|b| b.is_ascii_graphic()).map(|b| char::from(*b)).collect();
         return Some(Told::new(Format::Pdf, format!("magic %PDF-{version}")));
     }

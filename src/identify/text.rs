@@ -9,6 +9,7 @@ use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use super::Told;
 use super::package::{attribute, tags};
+use crate::inspect::text::{decode_utf32, few_zeros, is_separator, utf32};
 use crate::model::format::Format;
 
 /// Bytes looked at to tell text from binary.
@@ -36,6 +37,10 @@ pub(super) fn tell(bytes: &[u8]) -> Option<Told> {
 
 /// The sample as text and the name of its encoding; `None` when it is binary.
 fn decode(sample: &[u8]) -> Option<(Cow<'_, str>, &'static str)> {
+    if let Some((encoding, bom)) = utf32(sample) {
+        let text = decode_utf32(sample, encoding, bom);
+        return is_text(&text).then_some((Cow::Owned(text), encoding));
+    }
     if let Some((encoding, bom)) = Encoding::for_bom(sample) {
         let (text, _) = encoding.decode_without_bom_handling(sample.get(bom..)?);
         return is_text(&text).then_some((text, encoding.name()));
@@ -78,16 +83,24 @@ fn utf16_without_bom(sample: &[u8]) -> Option<&'static Encoding> {
 }
 
 /// Whether so few control characters stand in it that a person wrote it: at most one in a hundred. Tab, line
-/// ends, form feed, backspace, escape, shift-in/out (ISO 2022) and the DOS end of file do not count.
+/// ends, form feed, backspace, escape, shift-in/out (ISO 2022), information separators and the DOS end of file do not count, nor do a
+/// few zero bytes.
 fn is_text(text: &str) -> bool {
-    let (mut controls, mut all) = (0usize, 0usize);
+    let (mut controls, mut zeros, mut all) = (0usize, 0usize, 0usize);
     for c in text.chars() {
         all += 1;
+        if is_separator(c) {
+            continue;
+        }
+        if c == '\0' {
+            zeros += 1;
+            continue;
+        }
         let fine = matches!(c, '\t' | '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{8}' | '\u{1b}' | '\u{e}' | '\u{f}' | '\u{1a}' | '\u{85}');
         // C1 controls are letters of other 8-bit encodings.
         controls += usize::from((c < ' ' || c == '\u{7f}') && !fine);
     }
-    controls * 100 <= all
+    controls * 100 <= all && zeros <= few_zeros(all)
 }
 
 /// XML, HTML, SVG, flat OpenDocument.

@@ -31,7 +31,7 @@ pub use budget::{Budget, Exceeded, Limits};
 
 use crate::identify;
 use crate::model::facts::{Facts, TextChunk};
-use crate::model::format::Family;
+use crate::model::format::{Family, Format};
 use crate::model::{Place, Signal};
 
 /// What one inspection carries through its recursion.
@@ -84,6 +84,10 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context) -> Facts {
         Family::Video => video::inspect(bytes, ctx, &mut facts),
         Family::Text => text::inspect(bytes, ctx, &mut facts),
         Family::Zip => zip::inspect(bytes, ctx, &mut facts),
+        // Readable as text, and text where they are named so.
+        Family::Other if matches!(format, Format::Script | Format::PostScript | Format::Html | Format::Eml) => {
+            text::inspect(bytes, ctx, &mut facts);
+        }
         Family::Other => {}
     }
     facts

@@ -3,7 +3,8 @@
 //! The encoding is told, in order, by a byte-order mark, by the zero bytes of UTF-16, by being valid UTF-8,
 //! and else taken for windows-1252, which French Windows software writes (WHATWG Encoding Standard names).
 //! Text of another legacy encoding then reads wrong but is never called damaged: only bytes that no text
-//! holds (zeros, control characters in number) say that.
+//! holds (zeros, control characters in number) say that. UTF-8 in which some bytes are wrong, or that ends inside a character, stays
+//! UTF-8: one bad byte must not turn every accent of a text into two wrong letters.
 
 use std::borrow::Cow;
 
@@ -69,7 +70,8 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
     if text.chars().all(|c| c.is_whitespace() || is_unsafe_to_show(c)) {
         facts.push(Signal::new("text-blank").arg("size_bytes", facts.size));
     }
-    facts.detail = Some(Detail::Text(TextFacts { encoding: decoded.encoding.to_owned(), bom: decoded.bom, lines, chars }));
+    let as_table = sheet::as_table(text, decoded.encoding, ctx).map(Box::new);
+    facts.detail = Some(Detail::Text(TextFacts { encoding: decoded.encoding.to_owned(), bom: decoded.bom, lines, chars, as_table }));
 }
 
 /// Text out of bytes.
@@ -81,6 +83,8 @@ pub(crate) struct Decoded<'a> {
     pub encoding: &'static str,
     /// Whether a byte-order mark stood first.
     pub bom: bool,
+    /// What is wrong with the bytes, where the encoding is UTF-8.
+    errors: Utf8Errors,
 }
 
 /// Decodes `bytes`, and records on `facts` what is wrong with them; `None` where they are no text.
@@ -90,59 +94,164 @@ pub(crate) fn decode<'a>(bytes: &'a [u8], facts: &mut Facts) -> Option<Decoded<'
     // DOS text ends in U+001A, which is let through.
     let body = decoded.text.trim_end_matches(['\u{1A}', '\0']);
     let mut controls = 0usize;
+    let (mut separators, mut zeros) = (0usize, 0usize);
     let mut first = None;
     for (at, c) in body.char_indices() {
-        if c == '\0'
-            || (c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{0C}' | '\u{0B}' | '\u{1B}' | '\u{08}' | '\u{0E}' | '\u{0F}'))
+        if is_separator(c) {
+            separators += 1;
+            first.get_or_insert((at, c));
+        } else if c == '\0' {
+            zeros += 1;
+            first.get_or_insert((at, c));
+        } else if c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{0C}' | '\u{0B}' | '\u{1B}' | '\u{08}' | '\u{0E}' | '\u{0F}')
         {
             controls += 1;
             first.get_or_insert((at, c));
         }
     }
-    let replaced = if decoded.encoding == "windows-1252" { 0 } else { body.matches('\u{FFFD}').count() };
-    let zeros = body.contains('\0');
-    if zeros || controls * 100 > body.len().max(1) * 2 || replaced * 20 > body.len().max(1) {
+    // What is wrong in a text that is UTF-8 beyond doubt has findings of its own.
+    let is_told = decoded.encoding == "windows-1252" || decoded.errors != Utf8Errors::default();
+    let replaced = if is_told { 0 } else { body.matches('\u{FFFD}').count() };
+    if zeros > few_zeros(body.len()) || controls * 100 > body.len().max(1) * 2 || replaced * 20 > body.len().max(1) {
         let (at, c) = first.unwrap_or((0, '\u{FFFD}'));
         facts.push(
             Signal::new("text-binary")
                 .at(Place::byte(at as u64))
                 .arg("character", format!("U+{:04X}", u32::from(c)))
-                .arg("count", controls.max(replaced)),
+                .arg("count", (controls + zeros).max(replaced)),
         );
         return None;
     }
-    if let Some((at, c)) = first {
-        let line = 1 + body.get(..at).map_or(0, |before| before.matches('\n').count() as u64);
+    if let (Some((at, _)), 1..) = (first, zeros) {
+        facts.push(Signal::new("text-zero-bytes").at(Place::line(line_of(body, at))).arg("count", zeros));
+    } else if let Some((at, c)) = first {
+        let line = line_of(body, at);
         facts.push(
             Signal::new("text-control-characters")
                 .at(Place::line(line))
                 .arg("character", format!("U+{:04X}", u32::from(c)))
-                .arg("count", controls),
+                .arg("count", controls + separators),
         );
     }
     if decoded.encoding == "windows-1252" {
         let at = bytes.iter().position(|b| *b >= 0x80).unwrap_or(0);
         facts.push(Signal::new("text-legacy-encoding").at(Place::byte(at as u64)).arg("encoding", decoded.encoding));
     }
+    if let Some(byte) = decoded.errors.first {
+        facts.push(Signal::new("text-invalid-bytes").at(Place::byte(byte as u64)).arg("count", decoded.errors.inside));
+    }
+    if decoded.errors.cut {
+        facts.push(Signal::new("text-truncated").at(Place::byte(bytes.len() as u64)).arg("encoding", decoded.encoding));
+    }
+    if decoded.encoding.starts_with("UTF-32") {
+        facts.push(Signal::new("text-unusual-encoding").arg("encoding", decoded.encoding));
+    }
     Some(decoded)
 }
 
+fn line_of(text: &str, at: usize) -> u64 {
+    1 + text.get(..at).map_or(0, |before| before.matches('\n').count() as u64)
+}
+
+/// Information separators (ECMA-48 §8.2.10): they part the fields of 2D-Doc and GS1 codes, FS ends an MLLP frame (HL7).
+pub(crate) const fn is_separator(c: char) -> bool {
+    matches!(c, '\u{1C}'..='\u{1F}')
+}
+
+/// Zero bytes that a text of this length may hold: a log keeps some where a program was stopped while it wrote, and every editor
+/// shows the rest. More are the padding of a binary format.
+pub(crate) fn few_zeros(len: usize) -> usize {
+    (len / 20).min(16).max(len / 100)
+}
+
+/// Which bytes are not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Utf8Errors {
+    /// Invalid sequences before the end, and the position of the first.
+    inside: usize,
+    first: Option<usize>,
+    /// Whether the last character is cut.
+    cut: bool,
+}
+
+/// Text in which most characters beyond ASCII are valid UTF-8, which is no chance (RFC 3629 §1), with what is wrong in it.
+fn nearly_utf8(bytes: &[u8]) -> Option<Utf8Errors> {
+    let mut errors = Utf8Errors::default();
+    let (mut valid, mut at, mut last) = (0usize, 0usize, None);
+    for chunk in bytes.utf8_chunks() {
+        valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        at += chunk.valid().len();
+        if let [lead, ..] = chunk.invalid() {
+            last = Some(*lead);
+            let end = at + chunk.invalid().len();
+            // A lead byte whose character would go on behind the end.
+            if end == bytes.len() && std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none()) {
+                errors.cut = true;
+            } else {
+                errors.inside += 1;
+                errors.first.get_or_insert(at);
+            }
+            at = end;
+        }
+    }
+    // In windows-1252, 0xC3 is a capital that ends no French word; in UTF-8 it begins nearly every French accent.
+    let certain = if errors.inside > 0 { valid > errors.inside } else { valid > 0 || last == Some(0xC3) };
+    certain.then_some(errors)
+}
+
+/// Whether bytes are UTF-32 (Unicode Standard §3.10, D99–D101), in which order, and whether its mark stands first. Without a mark,
+/// every four bytes must be a character.
+pub(crate) fn utf32(bytes: &[u8]) -> Option<(&'static str, bool)> {
+    if !bytes.len().is_multiple_of(4) || bytes.len() < 8 {
+        return None;
+    }
+    match bytes.first_chunk()? {
+        [0xFF, 0xFE, 0, 0] => return Some(("UTF-32LE", true)),
+        [0, 0, 0xFE, 0xFF] => return Some(("UTF-32BE", true)),
+        _ => {}
+    }
+    let all = |order: fn([u8; 4]) -> u32| {
+        let is_character = |unit: &[u8]| unit.first_chunk().and_then(|unit| char::from_u32(order(*unit))).is_some_and(|c| c != '\0');
+        bytes.chunks_exact(4).take(SNIFFED / 4).all(is_character)
+    };
+    if all(u32::from_le_bytes) {
+        Some(("UTF-32LE", false))
+    } else if all(u32::from_be_bytes) {
+        Some(("UTF-32BE", false))
+    } else {
+        None
+    }
+}
+
+/// Decodes UTF-32 without its mark; what is no character becomes U+FFFD.
+pub(crate) fn decode_utf32(bytes: &[u8], encoding: &str, bom: bool) -> String {
+    let order = if encoding == "UTF-32LE" { u32::from_le_bytes } else { u32::from_be_bytes };
+    let units = bytes.chunks_exact(4).skip(usize::from(bom));
+    units.map(|unit| unit.first_chunk().and_then(|unit| char::from_u32(order(*unit))).unwrap_or('\u{FFFD}')).collect()
+}
+
 fn decode_quietly(bytes: &[u8]) -> Decoded<'_> {
+    let errors = Utf8Errors::default();
+    if let Some((encoding, bom)) = utf32(bytes) {
+        return Decoded { text: Cow::Owned(decode_utf32(bytes, encoding, bom)), encoding, bom, errors };
+    }
     let (encoding, bom) = match encoding_rs::Encoding::for_bom(bytes) {
         Some((encoding, _)) => (encoding, true),
         None => (unmarked_utf16(bytes).unwrap_or(encoding_rs::UTF_8), false),
     };
     if encoding != encoding_rs::UTF_8 {
-        return Decoded { text: encoding.decode(bytes).0, encoding: encoding.name(), bom };
+        return Decoded { text: encoding.decode(bytes).0, encoding: encoding.name(), bom, errors };
     }
     let body = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
     match std::str::from_utf8(body) {
-        Ok(text) => Decoded { text: Cow::Borrowed(text), encoding: "UTF-8", bom },
-        // A marked file that is cut inside a character is still UTF-8.
-        Err(_) if bom => Decoded { text: String::from_utf8_lossy(body), encoding: "UTF-8", bom },
+        Ok(text) => Decoded { text: Cow::Borrowed(text), encoding: "UTF-8", bom, errors },
         Err(_) => {
+            // A marked file is UTF-8 whatever its bytes are.
+            if let Some(errors) = nearly_utf8(body).or(bom.then_some(errors)) {
+                return Decoded { text: String::from_utf8_lossy(body), encoding: "UTF-8", bom, errors };
+            }
             let (text, _) = encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes);
-            Decoded { text, encoding: "windows-1252", bom: false }
+            Decoded { text, encoding: "windows-1252", bom: false, errors }
         }
     }
 }
@@ -178,6 +287,48 @@ mod tests {
     use super::*;
     use crate::inspect::Limits;
     use proptest::prelude::*;
+
+    fn said_of(bytes: &[u8]) -> (Vec<String>, String) {
+        let mut facts = Facts { format: Some(Format::Txt), ..Facts::of_size(bytes.len() as u64) };
+        inspect(bytes, &mut Context::new(Limits::default()), &mut facts);
+        let text = facts.text.iter().map(|c| c.text.as_str()).collect();
+        (facts.signals.iter().map(|s| s.code.to_string()).collect(), text)
+    }
+
+    #[test]
+    fn utf8_that_is_cut_or_holds_a_bad_byte_stays_utf8() {
+        assert_eq!(
+            said_of("Le procès à l'intérieur, coupé".as_bytes().split_last().unwrap().1),
+            (vec!["text-truncated".into()], "Le procès à l'intérieur, coup\u{FFFD}".into())
+        );
+        let (said, text) = said_of(b"d\xC3\xA9j\xC3\xA0 \xFF vu");
+        assert_eq!((said, text.as_str()), (vec!["text-invalid-bytes".to_owned()], "déjà \u{FFFD} vu"));
+        // Windows-1252 stays what it is, also where two of its letters make a UTF-8 character by chance.
+        assert_eq!(said_of(b"caf\xE9").0, ["text-legacy-encoding"]);
+        assert_eq!(said_of(b"\xAB CAF\xC9\xA0\xBB d\xE9j\xE0 vu").0, ["text-legacy-encoding"]);
+    }
+
+    #[test]
+    fn utf32_is_read_with_and_without_its_mark() {
+        for (encode, mark) in
+            [(u32::to_le_bytes as fn(u32) -> [u8; 4], true), (u32::to_be_bytes, true), (u32::to_le_bytes, false), (u32::to_be_bytes, false)]
+        {
+            let text = if mark { "\u{FEFF}nom;valeur\né;1\n" } else { "nom;valeur\né;1\n" };
+            let bytes: Vec<u8> = text.chars().flat_map(|c| encode(u32::from(c))).collect();
+            assert_eq!(said_of(&bytes), (vec!["text-unusual-encoding".into()], "nom;valeur é;1".into()));
+            let mut facts = Facts::default();
+            crate::identify::identify(&bytes, &mut facts);
+            assert_eq!(facts.format, Some(Format::Csv));
+        }
+    }
+
+    #[test]
+    fn separators_of_codes_and_a_few_zero_bytes_are_text() {
+        assert_eq!(said_of("DC04FR0001\u{1D}26\u{1E}B0DUPONT\u{1F}\u{1D}".as_bytes()).0, ["text-control-characters"]);
+        let log = format!("{}\0\0{}", "ligne de journal\n".repeat(20), "suite du journal\n".repeat(20));
+        assert_eq!(said_of(log.as_bytes()).0, ["text-zero-bytes"]);
+        assert_eq!(said_of(&[b"MZ".as_slice(), &[0; 300], b"texte"].concat()).0, ["text-binary"]);
+    }
 
     fn facts_of(bytes: &[u8], format: Format) -> Facts {
         let mut facts = Facts::of_size(bytes.len() as u64);

@@ -260,6 +260,9 @@ pub struct ObsoleteRow {
     pub row: u32,
     /// Column id → value; dates as ISO 8601.
     pub values: BTreeMap<String, String>,
+    /// Column id → what stands in a cell of which a finding says that it is not what is expected; empty for a cell left blank.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<String, String>,
 }
 
 /// Where the documentation speaks of a topic.

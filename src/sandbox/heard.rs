@@ -7,7 +7,7 @@
 //! an inspector never turns an honest file away.
 
 use crate::inspect::Limits;
-use crate::model::facts::{CellValue, Detail, Facts, MAX_SIGNALS_PER_CODE, MemberFacts, Signal};
+use crate::model::facts::{CellValue, Detail, Facts, MAX_SIGNALS_PER_CODE, MemberFacts, Signal, WorkbookFacts};
 use crate::model::{Place, Severity, messages};
 
 /// Longest name, key or word, bytes. ZIP names have 65,535 bytes (APPNOTE 4.4.10), each of which decodes to at most three.
@@ -92,28 +92,7 @@ fn one<'a>(facts: &'a Facts, limits: &Limits, left: &mut Left) -> Result<&'a [Me
             left.members = left.members.checked_sub(members).ok_or("more members than are read")?;
             return Ok(&archive.members);
         }
-        Some(Detail::Workbook(workbook)) => {
-            list(workbook.sheets.len())?;
-            word(workbook.encoding.as_deref())?;
-            let (mut cells, mut bytes) = (limits.max_cells, limits.max_text_chars.saturating_mul(4));
-            for sheet in &workbook.sheets {
-                name(&sheet.name)?;
-                count(sheet.cells)?;
-                count(sheet.formulas)?;
-                cells = cells.checked_sub(sheet.values.len()).ok_or("more cells than are kept")?;
-                for (row, column, value) in &sheet.values {
-                    if *row == 0 || *column == 0 {
-                        return Err("a cell outside the sheet");
-                    }
-                    let text = match value {
-                        CellValue::Text(text) | CellValue::DateIso(text) | CellValue::Error(text) => text.len(),
-                        CellValue::Number(number) | CellValue::DateSerial(number) => finite(*number).map(|()| 0)?,
-                        CellValue::Bool(_) => 0,
-                    };
-                    bytes = bytes.checked_sub(text).ok_or("more text in cells than is kept")?;
-                }
-            }
-        }
+        Some(Detail::Workbook(book)) => workbook(book, limits)?,
         Some(Detail::Pdf(pdf)) => {
             name(&pdf.version)?;
             list(pdf.page_facts.len())?;
@@ -128,7 +107,8 @@ fn one<'a>(facts: &'a Facts, limits: &Limits, left: &mut Left) -> Result<&'a [Me
         }
         Some(Detail::Office(office)) => count(office.chars)?,
         Some(Detail::Image(image)) => {
-            image.luma_deviation.map(f64::from).into_iter().try_for_each(not_negative)?;
+            let deviations = [image.luma_deviation, image.luma_deviation_on_black];
+            deviations.into_iter().flatten().map(f64::from).try_for_each(not_negative)?;
             word(image.perceptual_hash.as_deref())?;
             if let Some(gps) = &image.gps {
                 finite(gps.latitude)?;
@@ -148,9 +128,42 @@ fn one<'a>(facts: &'a Facts, limits: &Limits, left: &mut Left) -> Result<&'a [Me
             name(&text.encoding)?;
             count(text.lines)?;
             count(text.chars)?;
+            if let Some(table) = &text.as_table {
+                workbook(&table.workbook, limits)?;
+                signals(&table.signals)?;
+            }
         }
     }
     Ok(&[])
+}
+
+fn workbook(book: &WorkbookFacts, limits: &Limits) -> Result<(), &'static str> {
+    list(book.sheets.len())?;
+    word(book.encoding.as_deref())?;
+    let (mut cells, mut bytes) = (limits.max_cells, limits.max_text_chars.saturating_mul(4));
+    let mut shown = limits.max_cells;
+    for sheet in &book.sheets {
+        name(&sheet.name)?;
+        count(sheet.cells)?;
+        count(sheet.formulas)?;
+        cells = cells.checked_sub(sheet.values.len()).ok_or("more cells than are kept")?;
+        for (row, column, value) in &sheet.values {
+            if *row == 0 || *column == 0 {
+                return Err("a cell outside the sheet");
+            }
+            let text = match value {
+                CellValue::Text(text) | CellValue::DateIso(text) | CellValue::Error(text) => text.len(),
+                CellValue::Number(number) | CellValue::DateSerial(number) => finite(*number).map(|()| 0)?,
+                CellValue::Bool(_) | CellValue::Uncomputed => 0,
+            };
+            bytes = bytes.checked_sub(text).ok_or("more text in cells than is kept")?;
+        }
+        shown = shown.checked_sub(sheet.shown.len()).ok_or("more cells than are kept")?;
+        for (_, _, text) in &sheet.shown {
+            bytes = bytes.checked_sub(text.len()).ok_or("more text in cells than is kept")?;
+        }
+    }
+    Ok(())
 }
 
 fn signals(signals: &[Signal]) -> Result<(), &'static str> {

@@ -348,6 +348,7 @@ fn report_full_of(number: &str) -> Report {
         sheet: number.into(),
         row: 1,
         values: BTreeMap::from([("v".into(), number.into())]),
+        unread: BTreeMap::from([("w".into(), number.into())]),
     });
     report.documentation.push(crate::model::report::TopicMention {
         topic: "t".into(),

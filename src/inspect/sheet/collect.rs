@@ -17,6 +17,9 @@ pub const MAX_SHEETS: usize = 2_000;
 /// Characters that make one chunk of text.
 const CHUNK_CHARS: usize = 2_000;
 
+/// Cells of a workbook whose shown text is kept; tables that a rule reads cell by cell are shorter.
+const MAX_SHOWN: usize = 10_000;
+
 /// A sheet whose used area is larger than this, and nearly empty, is called sparse.
 const SPARSE_AREA: u64 = 10_000_000;
 /// … nearly empty: fewer than one cell in this many.
@@ -28,6 +31,7 @@ pub struct Collector {
     sheets: Vec<SheetFacts>,
     cells_left: usize,
     bytes_left: usize,
+    shown_left: usize,
     /// Error cells: how many, and the first (sheet index, row, column, what it shows).
     errors: u64,
     first_error: Option<(usize, u32, u32, String)>,
@@ -48,6 +52,7 @@ impl Collector {
             // Four bytes for each character of readable text: enough for any honest table, and a bound for
             // 100,000 cells of 32,767 characters.
             bytes_left: limits.max_text_chars.saturating_mul(4),
+            shown_left: MAX_SHOWN,
             errors: 0,
             first_error: None,
             full: false,
@@ -117,6 +122,14 @@ impl Collector {
         sheet.values.push((row, column, value));
     }
 
+    /// Keeps what a cell shows, where its number format makes that another text than its value.
+    pub fn show(&mut self, row: u32, column: u32, shown: String) {
+        if let Some(sheet) = self.sheets.last_mut().filter(|_| self.shown_left > 0) {
+            self.shown_left -= 1;
+            sheet.shown.push((row, column, shown));
+        }
+    }
+
     /// Marks the current sheet as not kept whole.
     pub fn cut_here(&mut self) {
         self.full |= !self.has_room();
@@ -140,7 +153,15 @@ impl Collector {
     }
 
     /// Records the workbook on `facts`: its cells, its text, and what was noticed.
-    pub fn finish(self, ctx: &mut Context, facts: &mut Facts, mut workbook: WorkbookFacts) {
+    pub fn finish(self, ctx: &mut Context, facts: &mut Facts, workbook: WorkbookFacts) {
+        for sheet in &self.sheets {
+            add_text(sheet, workbook.date_1904, ctx, facts);
+        }
+        self.finish_without_text(facts, workbook);
+    }
+
+    /// The same, for a file whose text was added before.
+    pub fn finish_without_text(self, facts: &mut Facts, mut workbook: WorkbookFacts) {
         let kept: u64 = self.sheets.iter().map(|s| s.values.len() as u64).sum();
         let seen: u64 = self.sheets.iter().fold(0, |n, s| n.saturating_add(s.cells));
         for sheet in &self.sheets {
@@ -178,9 +199,6 @@ impl Collector {
         }
         if self.full {
             facts.push(Signal::new("sheet-cells-cut").arg("kept", kept).arg("cells", seen));
-        }
-        for sheet in &self.sheets {
-            add_text(sheet, workbook.date_1904, ctx, facts);
         }
         workbook.sheets = self.sheets;
         facts.detail = Some(Detail::Workbook(workbook));
@@ -226,6 +244,8 @@ fn add_text(sheet: &SheetFacts, date_1904: bool, ctx: &mut Context, facts: &mut 
                     None => write!(chunk, "{n}"),
                 };
             }
+            // The text of the workbook is what its cells hold, not what calculating them would give.
+            CellValue::Uncomputed => {}
             CellValue::Bool(b) => chunk.push_str(if *b { "VRAI" } else { "FAUX" }),
         }
     }

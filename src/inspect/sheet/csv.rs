@@ -3,8 +3,9 @@
 
 use super::collect::{Collector, cell_text};
 use super::{Context, Facts, MAX_ROWS, WorkbookFacts, a1, formula};
+use crate::inspect::Limits;
 use crate::inspect::text::decode;
-use crate::model::facts::CellValue;
+use crate::model::facts::{CellValue, Detail, TableFacts};
 use crate::model::{Place, Signal};
 
 /// Units of work of a field of a record, and of each of its bytes.
@@ -17,11 +18,34 @@ const DELIMITERS: &[u8] = b";\t,|";
 const SNIFFED_RECORDS: usize = 200;
 /// Bytes looked at to choose one.
 const SNIFFED_BYTES: usize = 256 * 1024;
+/// Cells kept of a plain text that may be named `.csv`; a declaration has some hundreds.
+const MAX_TABLE_CELLS: usize = 5_000;
+/// Characters of them, likewise.
+const MAX_TABLE_CHARS: usize = 100_000;
 
 /// Describes a CSV file on `facts`, as a workbook of one sheet without a name.
 pub fn csv(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
     let Some(decoded) = decode(bytes, facts) else { return };
-    let mut text = decoded.text.as_ref();
+    let limits = ctx.budget.limits().clone();
+    let (out, workbook) = read(decoded.text.as_ref(), decoded.encoding, &limits, ctx, facts);
+    out.finish(ctx, facts, workbook);
+}
+
+/// A plain text as a spreadsheet program reads it, where that makes columns or formulas.
+pub(crate) fn as_table(text: &str, encoding: &'static str, ctx: &mut Context) -> Option<TableFacts> {
+    let mut facts = Facts::default();
+    let limits = Limits { max_cells: MAX_TABLE_CELLS, max_text_chars: MAX_TABLE_CHARS, ..ctx.budget.limits().clone() };
+    let (out, workbook) = read(text, encoding, &limits, ctx, &mut facts);
+    let is_table = workbook.delimiter.is_some() || facts.has("csv-formula");
+    out.finish_without_text(&mut facts, workbook);
+    match facts.detail {
+        Some(Detail::Workbook(workbook)) if is_table => Some(TableFacts { workbook, signals: facts.signals }),
+        _ => None,
+    }
+}
+
+fn read(text: &str, encoding: &str, limits: &Limits, ctx: &mut Context, facts: &mut Facts) -> (Collector, WorkbookFacts) {
+    let mut text = text;
     // Excel's own first line `sep=;` names the delimiter and is no data.
     let mut delimiter = None;
     let mut skipped = 0u32;
@@ -35,12 +59,11 @@ pub fn csv(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
         skipped = 1;
     }
     let delimiter = delimiter.or_else(|| sniff(text));
-    let mut out = Collector::new(ctx.budget.limits());
+    let mut out = Collector::new(limits);
     out.sheet("", false);
     let mut reader = reader(text, delimiter.unwrap_or(b'\0'));
     let mut record = ::csv::StringRecord::new();
     let mut row = skipped;
-    let mut last_line = 0u64;
     loop {
         let (blank_rows, blank_lines) = blank_before(text, reader.position());
         let line = reader.position().line() + blank_lines + u64::from(skipped);
@@ -54,7 +77,6 @@ pub fn csv(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
             break;
         }
         row = row.saturating_add(blank_rows).saturating_add(1).min(MAX_ROWS);
-        last_line = line;
         if record.iter().all(|f| f.trim().is_empty()) {
             continue;
         }
@@ -72,12 +94,11 @@ pub fn csv(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
             out.keep(row, column, CellValue::Text(cell_text(field)));
         }
     }
-    if let Some(line) = swallowed_rest(text, last_line) {
+    if let Some(line) = open_quote(text, delimiter).map(|line| line + u64::from(skipped)) {
         facts.push(Signal::new("csv-open-quote").at(Place::line(line)).arg("line", line));
     }
-    let workbook =
-        WorkbookFacts { delimiter: delimiter.map(char::from), encoding: Some(decoded.encoding.to_owned()), ..WorkbookFacts::default() };
-    out.finish(ctx, facts, workbook);
+    let workbook = WorkbookFacts { delimiter: delimiter.map(char::from), encoding: Some(encoding.to_owned()), ..WorkbookFacts::default() };
+    (out, workbook)
 }
 
 /// Blank lines at `position`, which the reader passes over and a spreadsheet counts: as rows, and as lines
@@ -119,7 +140,7 @@ fn sniff(text: &str) -> Option<u8> {
     }
     let head = text.get(..end).unwrap_or_default();
     let mut best: Option<(u8, usize, usize)> = None;
-    for delimiter in DELIMITERS.iter().copied().filter(|d| head.as_bytes().contains(d)) {
+    for delimiter in DELIMITERS.iter().copied().filter(|d| head.as_bytes().contains(d) && !(*d == b'|' && starts_formulas(head))) {
         let mut counts = std::collections::BTreeMap::<usize, usize>::new();
         let mut records = 0usize;
         for record in reader(head, delimiter).into_records().take(SNIFFED_RECORDS).flatten() {
@@ -139,16 +160,49 @@ fn sniff(text: &str) -> Option<u8> {
             best = Some((delimiter, share, width));
         }
     }
-    best.map(|(delimiter, _, _)| delimiter)
+    // Nothing but delimiters: columns without a cell.
+    let blank = || head.chars().all(|c| c.is_whitespace() || u8::try_from(c).is_ok_and(|c| DELIMITERS.contains(&c)));
+    best.map(|(delimiter, _, _)| delimiter).or_else(|| DELIMITERS.iter().copied().find(|d| head.as_bytes().contains(d) && blank()))
 }
 
-/// The line where a quoted field opens that nothing closes, so that it swallowed the rest of the file.
-fn swallowed_rest(text: &str, last_line: u64) -> Option<u64> {
-    if text.bytes().filter(|b| *b == b'"').count().is_multiple_of(2) {
-        return None;
+/// Whether a field begins like a formula that calls something: the `|` behind it may be that of a DDE link (`=cmd|'/c calc'!A1`), and
+/// no spreadsheet program takes `|` for a delimiter unasked.
+fn starts_formulas(text: &str) -> bool {
+    text.split(['\n', '\r', ';', ',', '\t', '|']).any(|field| {
+        let mut chars = field.trim_start_matches([' ', '"']).chars();
+        matches!(chars.next(), Some('=' | '+' | '-' | '@')) && chars.next().is_some_and(char::is_alphabetic)
+    })
+}
+
+/// The line where a quoted field opens that runs over line ends and is not closed as RFC 4180 §2 wants it: by a quote in front of a
+/// delimiter, a line end or the end. So it took rows that were not meant to be in it.
+fn open_quote(text: &str, delimiter: Option<u8>) -> Option<u64> {
+    let mut bytes = text.bytes().peekable();
+    let mut line = 1u64;
+    let mut at_start = true;
+    // Line where the current quoted field opened, and whether a line ended inside it.
+    let mut open: Option<(u64, bool)> = None;
+    while let Some(byte) = bytes.next() {
+        if byte == b'\n' {
+            line += 1;
+        }
+        match (&mut open, byte) {
+            (Some(_), b'"') if bytes.next_if_eq(&b'"').is_some() => {}
+            (Some((opened, spans)), b'"') => {
+                let closed = bytes.peek().is_none_or(|next| matches!(next, b'\r' | b'\n') || Some(*next) == delimiter);
+                if *spans && !closed {
+                    return Some(*opened);
+                }
+                open = None;
+                at_start = false;
+            }
+            (Some((_, spans)), b'\n') => *spans = bytes.peek().is_some() || *spans,
+            (Some(_), _) => {}
+            (None, b'"') if at_start => open = Some((line, false)),
+            (None, byte) => at_start = matches!(byte, b'\r' | b'\n') || Some(byte) == delimiter,
+        }
     }
-    let lines = text.trim_end().lines().count() as u64;
-    (last_line + 1 < lines).then_some(last_line)
+    open.and_then(|(opened, spans)| spans.then_some(opened))
 }
 
 /// Whether a spreadsheet would calculate this field (OWASP *CSV injection*): it starts with `=`, or with
@@ -329,8 +383,33 @@ mod tests {
     #[test]
     fn a_quote_that_swallows_the_rest_is_told() {
         assert!(facts_of(b"a;b\n\"1;2\n3;4\n5;6\n").has("csv-open-quote"));
+        assert!(facts_of(b"a;b\n1;\"jamais\n2;3\n").has("csv-open-quote"), "in the middle, to the end");
+        assert!(facts_of(b"a;b\n1;\"jamais\n2;\"3\"\n4;5\n").has("csv-open-quote"), "closed by the quote of another field");
+        let facts = facts_of(b"sep=;\na;b\n1;\"jamais\n2;3\n");
+        assert_eq!(facts.signals.iter().find(|s| s.code.as_str() == "csv-open-quote").unwrap().place.line, Some(3));
         assert!(!facts_of(b"a;b\n\"1\n2\";3\n").has("csv-open-quote"));
+        assert!(!facts_of(b"a;b\r\n\"dit \"\"oui\"\"\r\net non\";3\r\n").has("csv-open-quote"));
         assert!(!facts_of(b"taille;pouces\nA;5\"\nB;6\n").has("csv-open-quote"));
+    }
+
+    #[test]
+    fn nothing_but_separators_is_no_cell() {
+        for text in [b";;;\n;;;\n".as_slice(), b",,\r\n", b"\t\t\n"] {
+            let facts = facts_of(text);
+            assert_eq!((sheet_of(&facts).cells, facts.has("sheet-no-cells")), (0, true));
+        }
+    }
+
+    #[test]
+    fn a_text_is_a_table_where_it_has_columns_or_formulas() {
+        let table = |text: &str| as_table(text, "UTF-8", &mut Context::new(Limits::default()));
+        let titled =
+            table("Versions de mon logiciel\n\nproduit;version;date\nAlpha;1.0;2024-01-01\n=cmd|'/c calc'!A1;2;2025-01-01\n").unwrap();
+        let said: Vec<_> = titled.signals.iter().map(|s| (s.code.as_str(), s.place.cell.as_deref())).collect();
+        assert_eq!(said, [("csv-formula", Some("A5")), ("sheet-formula-program", Some("A5"))]);
+        assert_eq!((titled.workbook.delimiter, titled.workbook.sheets[0].values.len()), (Some(';'), 10));
+        assert!(table("=cmd|'/c calc'!A1\n").unwrap().signals.iter().any(|s| s.code.as_str() == "sheet-formula-program"));
+        assert_eq!(table("une ligne\nune autre\n"), None);
     }
 
     #[test]

@@ -19,12 +19,14 @@ mod csv;
 #[cfg(test)]
 mod fixtures;
 mod formula;
+mod number_format;
 mod ods;
 mod part;
 mod xls;
 mod xlsb;
 mod xlsx;
 
+pub(crate) use self::csv::as_table;
 pub use self::csv::csv;
 pub use self::ods::ods;
 pub use self::xls::xls;

@@ -12,7 +12,7 @@ use quick_xml::events::{BytesStart, Event};
 use super::collect::{Collector, MAX_CELL_CHARS, sheet_place};
 use super::part::{Fault, XmlPart, attr, push_reference};
 use super::xlsx::{Package, report};
-use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, formula};
+use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, formula, number_format};
 use crate::model::facts::CellValue;
 use crate::model::{Place, Signal};
 
@@ -20,6 +20,11 @@ use crate::model::{Place, Signal};
 const MAX_STYLES: usize = 10_000;
 /// Cells of one row that are remembered while the row is read.
 const MAX_ROW_CELLS: usize = MAX_COLUMNS as usize;
+/// Characters of what one number or date shows; a column is 255 characters wide at most.
+const MAX_SHOWN_CHARS: usize = 255;
+/// Filled cells of one sheet that stand there by repetition alone, from which on it is a bomb: people fill a column of its full
+/// height (1,048,576 cells) or a few, no reader lays out sixteen of them from a file of some kilobytes without minutes of work.
+const MAX_REPEATED_CELLS: u64 = 16 * MAX_ROWS as u64;
 
 /// Describes the cells of an OpenDocument spreadsheet on `facts`: a package, or a flat XML file (fods).
 pub fn ods(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
@@ -65,13 +70,15 @@ struct State {
     column: u64,
     row_repeat: u64,
     /// Filled cells of the row: (first column, repeats, value), not yet multiplied by the row's repeats.
-    row_cells: Vec<(u64, u64, CellValue)>,
+    row_cells: Vec<(u64, u64, CellValue, Option<String>)>,
     row_filled: u64,
     row_last: u64,
     row_formulas: u64,
     cell: Option<Cell>,
     /// Depth inside elements of a cell whose text is not the cell's (notes, drawn shapes).
     aside: u32,
+    /// Filled cells of the sheet beyond those that the file writes out.
+    repeated: u64,
     bomb: Option<(u64, u64)>,
 }
 
@@ -129,7 +136,7 @@ impl State {
                 self.tables += 1;
                 if self.tables == 1 {
                     let hidden = attr(e, "style-name").is_some_and(|s| self.hidden_styles.contains(&s));
-                    (self.row, self.column, self.bomb) = (0, 0, None);
+                    (self.row, self.column, self.repeated, self.bomb) = (0, 0, 0, None);
                     return out.sheet(&attr(e, "name").unwrap_or_default(), hidden);
                 }
             }
@@ -224,6 +231,7 @@ impl State {
         }
         let repeat = cell.repeat;
         let covered = cell.covered;
+        let shown = cell.shown();
         let Some(value) = cell.into_value() else { return };
         if covered {
             return;
@@ -234,7 +242,7 @@ impl State {
         self.row_filled = self.row_filled.saturating_add(repeat);
         self.row_last = self.column;
         if self.row_cells.len() < MAX_ROW_CELLS {
-            self.row_cells.push((first, repeat, value));
+            self.row_cells.push((first, repeat, value, shown));
         }
     }
 
@@ -248,14 +256,22 @@ impl State {
         if self.row > u64::from(MAX_ROWS) || self.row_last > u64::from(MAX_COLUMNS) {
             self.bomb.get_or_insert((self.row, self.row_last));
         }
+        let written = self.row_cells.len() as u64;
+        self.repeated = self.repeated.saturating_add(self.row_filled.saturating_mul(self.row_repeat).saturating_sub(written));
+        if self.repeated > MAX_REPEATED_CELLS {
+            self.bomb.get_or_insert((self.row, self.row_last));
+        }
         out.count(clamp(self.row, MAX_ROWS), clamp(self.row_last, MAX_COLUMNS), self.row_filled.saturating_mul(self.row_repeat));
         // Ends with the cap of kept cells at the latest: every turn keeps one.
         for row in first..=self.row {
-            for (column, repeat, value) in &self.row_cells {
+            for (column, repeat, value, shown) in &self.row_cells {
                 for offset in 0..*repeat {
                     if !out.has_room() {
                         out.cut_here();
                         return;
+                    }
+                    if let Some(shown) = shown {
+                        out.show(clamp(row, MAX_ROWS), clamp(column.saturating_add(offset), MAX_COLUMNS), shown.clone());
                     }
                     out.keep(clamp(row, MAX_ROWS), clamp(column.saturating_add(offset), MAX_COLUMNS), value.clone());
                 }
@@ -271,6 +287,25 @@ impl Cell {
         }
     }
 
+    /// What the cell shows, where that is another text than its value: LibreOffice writes it beside the value, as the number format
+    /// and the language of the sheet have it.
+    fn shown(&self) -> Option<String> {
+        let text = self.text.trim();
+        if text.is_empty() || text.chars().count() > MAX_SHOWN_CHARS || is_error(text) {
+            return None;
+        }
+        match self.kind.as_str() {
+            "float" | "percentage" | "currency" => {
+                let number: f64 = self.value.as_deref()?.trim().parse().ok()?;
+                // Longer numbers are identifiers, and their masking must find them in one place only.
+                let text = if text.matches(',').count() == 1 && !text.contains('.') { text.replace(',', ".") } else { text.to_owned() };
+                (number.abs() < 1e10 && text != number_format::plain(number)).then_some(text)
+            }
+            "date" => Some(text.to_owned()),
+            _ => None,
+        }
+    }
+
     fn into_value(self) -> Option<CellValue> {
         let text = self.text;
         let shown = || (!text.trim().is_empty()).then(|| text.clone());
@@ -279,6 +314,7 @@ impl Cell {
                 // A formula whose result is an error has no value type in some writers.
                 Some(shown) if is_error(&shown) => CellValue::Error(shown),
                 Some(shown) => CellValue::Text(shown),
+                None if self.formula.is_some() => CellValue::Uncomputed,
                 None => return None,
             },
             "float" | "percentage" | "currency" => match self.value.as_deref().map(|v| v.trim().parse::<f64>()) {
@@ -386,6 +422,38 @@ mod tests {
         // A filled column of the full height is odd and legal.
         let facts = facts_by(ods, &ods_of("", &row("1048576", "1")));
         assert_eq!(codes(&facts), ["sheet-cells-cut"]);
+    }
+
+    #[test]
+    fn repeated_filled_cells_are_counted_before_they_are_written_out() {
+        let table = |rows: u32, columns: u32| {
+            let cell =
+                format!(r#"<table:table-cell table:number-columns-repeated="{columns}" office:value-type="float" office:value="1"/>"#);
+            ods_of(
+                "",
+                &format!(
+                    r#"<table:table table:name="F"><table:table-row table:number-rows-repeated="{rows}">{cell}</table:table-row></table:table>"#
+                ),
+            )
+        };
+        // The whole grid is legal by its bounds, and no program lays it out.
+        let facts = facts_by(ods, &table(1_048_576, 16_384));
+        assert!(facts.has("sheet-cells-bomb"));
+        assert_eq!(sheet(&facts, 0).cells, 17_179_869_184);
+        assert!(!facts_by(ods, &table(1_048_576, 4)).has("sheet-cells-bomb"));
+    }
+
+    #[test]
+    fn what_libreoffice_shows_of_a_number_or_a_day_is_kept() {
+        let cells = r#"<table:table table:name="F"><table:table-row>
+            <table:table-cell office:value-type="float" office:value="1.1"><text:p>1,10</text:p></table:table-cell>
+            <table:table-cell office:value-type="float" office:value="1.5"><text:p>1,5</text:p></table:table-cell>
+            <table:table-cell office:value-type="date" office:date-value="2025-12-31"><text:p>déc. 2025</text:p></table:table-cell>
+            <table:table-cell table:formula="of:=1+1"/>
+        </table:table-row></table:table>"#;
+        let facts = facts_by(ods, &ods_of("", cells));
+        assert_eq!(sheet(&facts, 0).shown, [(1, 1, "1.10".to_owned()), (1, 3, "déc. 2025".to_owned())]);
+        assert_eq!(sheet(&facts, 0).values.last(), Some(&(1, 4, CellValue::Uncomputed)));
     }
 
     #[test]

@@ -7,15 +7,17 @@
 //! next to each other on a small grid; where each cell really stands stays on our side. Formulas are left
 //! out (their cached results are kept), as are pictures, names and everything else.
 
-use std::io::{Cursor, Read as _, Write as _};
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write as _};
 
 use calamine::{Data, DataRef, Reader as _, Xls};
 
 use super::collect::{Collector, MAX_SHEETS, sheet_place};
-use super::xlsx::{Covered, value_of};
-use super::{Context, Facts, WorkbookFacts, a1};
+use super::xlsx::{Covered, shown, value_of};
+use super::{Context, Facts, WorkbookFacts, a1, number_format};
 use crate::inspect::Exceeded;
 use crate::inspect::contained;
+use crate::inspect::ole::cfb::CompoundFile;
 use crate::model::{Place, Signal};
 
 /// Columns of the grid given to calamine.
@@ -104,13 +106,13 @@ fn workbook_stream(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
     if !bytes.starts_with(b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1") {
         return Ok(bytes.to_vec());
     }
-    let mut ole = cfb::CompoundFile::open(Cursor::new(bytes)).map_err(|e| Fault::Damaged(format!("OLE container: {e}")))?;
-    let name = ["/Workbook", "/Book"].into_iter().find(|n| ole.is_stream(n)).ok_or_else(|| damaged("no Workbook stream"))?;
-    let stream = ole.open_stream(name).map_err(|e| Fault::Damaged(format!("{name}: {e}")))?;
-    let mut read = Vec::new();
-    // No stream is longer than the file that holds it, whatever its directory entry says.
-    stream.take(bytes.len() as u64).read_to_end(&mut read).map_err(|e| Fault::Damaged(format!("{name}: {e}")))?;
-    Ok(read)
+    // The reader of the OLE inspector, which passes over header fields that Excel and LibreOffice do not look at either.
+    let ole = CompoundFile::open(bytes).map_err(|e| Fault::Damaged(format!("OLE container: {e}")))?;
+    let entry = ["Workbook", "Book"].into_iter().find_map(|n| ole.stream(n)).ok_or_else(|| damaged("no Workbook stream"))?;
+    match ole.read(entry) {
+        (stream, None) => Ok(stream),
+        (_, Some(damage)) => Err(Fault::Damaged(format!("{}: {damage}", entry.name))),
+    }
 }
 
 /// One record, bounds checked.
@@ -179,6 +181,9 @@ struct Globals {
     sheets: Vec<Bound>,
     /// Characters of each shared string.
     lengths: Vec<u32>,
+    /// Number format of each cell format (XF), and the codes of those that the file defines.
+    cell_formats: Vec<u16>,
+    codes: BTreeMap<u16, String>,
     /// Records for calamine, without the sheet list.
     clean: Vec<u8>,
 }
@@ -241,6 +246,11 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
                 out.error(row, column, shown);
             }
             if !covered.has(row, column) {
+                if let Some(shown) =
+                    sheet.formats.get(*slot).and_then(|f| globals.code(*f)).and_then(|code| shown(&value, code, globals.date_1904))
+                {
+                    out.show(row, column, shown);
+                }
                 out.keep(row, column, value);
             }
         }
@@ -289,10 +299,14 @@ fn read_globals(stream: &[u8], ctx: &Context, facts: &mut Facts) -> Result<Globa
             record::XF => {
                 // calamine reads the format index alone; a short record keeps its place in the table.
                 let format = record.u16(2).unwrap_or(0);
+                globals.cell_formats.push(format);
                 let [low, high] = format.to_le_bytes();
                 push(&mut globals.clean, record::XF, &[0, 0, low, high]);
             }
             record::FORMAT => {
+                if let (Some(id), Some(code)) = (record.u16(0), format_code(&record, globals.biff8)) {
+                    globals.codes.insert(id, code);
+                }
                 if globals.biff8 {
                     if record.data.len() >= 5 {
                         push(&mut globals.clean, record::FORMAT, record.data);
@@ -343,6 +357,29 @@ fn read_globals(stream: &[u8], ctx: &Context, facts: &mut Facts) -> Result<Globa
         globals.clean.splice(after_bof..after_bof, [k0, k1, 2, 0, low, high]);
     }
     Ok(globals)
+}
+
+/// The code of a FORMAT record ([MS-XLS] §2.4.126); BIFF5 counts its characters in one byte.
+fn format_code(record: &Record<'_>, biff8: bool) -> Option<String> {
+    if !biff8 {
+        return Some(encoding_rs::WINDOWS_1252.decode_without_bom_handling(record.data.get(3..)?).0.into_owned());
+    }
+    let chars = usize::from(record.u16(2)?);
+    let text = record.data.get(5..)?;
+    Some(if record.data.get(4)? & 1 != 0 {
+        let units: Vec<u16> = text.chunks_exact(2).take(chars).map(|c| u16::from_le_bytes([c[0], c[1]])).collect();
+        String::from_utf16_lossy(&units)
+    } else {
+        text.iter().take(chars).map(|b| char::from(*b)).collect()
+    })
+}
+
+impl Globals {
+    /// The format code of a cell format, where it may show another text than the value.
+    fn code(&self, cell_format: u16) -> Option<&str> {
+        let id = *self.cell_formats.get(usize::from(cell_format))?;
+        self.codes.get(&id).map(String::as_str).or_else(|| number_format::built_in(id))
+    }
 }
 
 fn bound_sheet(record: &Record<'_>, biff8: bool) -> Result<Bound, Fault> {
@@ -454,6 +491,8 @@ struct Walked {
     damage: Option<(Option<(u32, u32)>, String)>,
     /// Where the cells given to calamine really stand, by their slot on its grid.
     kept: Vec<(u32, u32)>,
+    /// The cell format (XF) of each of them.
+    formats: Vec<u16>,
     left_out: bool,
     /// Records for calamine: this sheet's substream.
     clean: Vec<u8>,
@@ -606,6 +645,8 @@ impl Walked {
         keep.cells -= 1;
         keep.bytes -= text_bytes;
         self.kept.push(at);
+        // Every cell record holds its XF behind row and column.
+        self.formats.push(data.first_chunk().map_or(0, |b| u16::from_le_bytes(*b)));
         let record: Vec<u8> = row.to_le_bytes().into_iter().chain(column.to_le_bytes()).chain(data.iter().copied()).collect();
         push(&mut self.clean, kind, &record);
         true
@@ -839,6 +880,42 @@ mod tests {
         assert_eq!(codes(&facts_by(xls, &ole(b"not a workbook"))), ["sheet-corrupt"]);
         assert_eq!(codes(&facts_by(xls, b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1cut")), ["sheet-corrupt"]);
         assert_eq!(codes(&facts_by(xls, &[0x09, 0x04, 6, 0, 0, 0, 0, 0, 0, 0])), ["sheet-unread"]);
+    }
+
+    #[test]
+    fn header_fields_that_no_reader_looks_at_refuse_no_workbook() {
+        // The byte order ([MS-CFB] §2.2: 0xFFFE), and a mini stream whose size is no multiple of 64.
+        let sound = xls_of(&sample);
+        let values = sheet(&facts_by(xls, &sound), 0).values.clone();
+        let mut order = sound.clone();
+        order[28..30].copy_from_slice(&[0xFF, 0xFE]);
+        let root = (u32::from_le_bytes(sound[48..52].try_into().unwrap()) as usize + 1) << u16::from_le_bytes([sound[30], sound[31]]);
+        let mut size = sound.clone();
+        let of = u32::from_le_bytes(size[root + 120..root + 124].try_into().unwrap());
+        size[root + 120..root + 124].copy_from_slice(&(of.next_multiple_of(64) + 6).to_le_bytes());
+        for bytes in [order, size] {
+            let facts = facts_by(xls, &bytes);
+            assert!(!facts.has("sheet-corrupt"), "{:?}", facts.signals);
+            assert_eq!(sheet(&facts, 0).values, values);
+        }
+    }
+
+    #[test]
+    fn a_number_is_shown_in_its_format() {
+        // Two cell formats of our own in front: General, and the built-in format 2 (`0.00`).
+        let formats = |s: &mut Vec<u8>| {
+            let mut two_decimals = [0u8; 20];
+            two_decimals[2] = 2;
+            push(s, record::XF, &[0; 20]);
+            push(s, record::XF, &two_decimals);
+        };
+        let cells = |s: &mut Vec<u8>| {
+            push(s, record::NUMBER, &at(0, 0, 0, &1.1f64.to_le_bytes()));
+            push(s, record::NUMBER, &at(0, 1, 1, &1.1f64.to_le_bytes()));
+        };
+        let facts = facts_by(xls, &ole(&stream_with(&cells, &formats)));
+        assert_eq!(sheet(&facts, 0).values, [number(1, 1, 1.1), number(1, 2, 1.1)]);
+        assert_eq!(sheet(&facts, 0).shown, [(1, 2, "1.10".to_owned())]);
     }
 
     #[test]

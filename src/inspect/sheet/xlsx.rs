@@ -18,10 +18,10 @@ use zip::write::SimpleFileOptions;
 
 use super::collect::{Collector, cell_text, sheet_place};
 use super::part::{Fault, XmlPart, attr, push_reference, raw_attrs};
-use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, formula, parse_a1};
+use super::{Context, Facts, MAX_COLUMNS, MAX_ROWS, WorkbookFacts, a1, formula, number_format, parse_a1};
 use crate::inspect::budget::Budget;
 use crate::inspect::contained;
-use crate::model::facts::CellValue;
+use crate::model::facts::{CellValue, serial_date};
 use crate::model::{Place, Signal};
 
 /// Shared strings given to calamine; cells that point further are counted, not kept.
@@ -36,6 +36,10 @@ const MAX_MERGES: usize = 20_000;
 const MAX_UTF16_BYTES: usize = 32 * 1024 * 1024;
 /// Characters of one formula looked at; Excel allows 8,192.
 const MAX_FORMULA_CHARS: usize = 16_384;
+/// Formulas without a result that are kept by their place, for one sheet.
+const MAX_UNCOMPUTED: usize = 10_000;
+/// Cells with a number format that are looked at again for what they show, for one sheet.
+const MAX_SHOWN: usize = 10_000;
 
 /// Describes the cells of an Excel workbook (xlsx, xlsm, xltx) on `facts`.
 pub fn xlsx(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
@@ -219,6 +223,10 @@ struct Scan {
     first_error: Option<(u32, u32, String)>,
     /// Error values that calamine does not know (`#SPILL!`).
     new_errors: Vec<(u32, u32, String)>,
+    /// Formulas without a saved result, which calamine passes over.
+    uncomputed: Vec<(u32, u32)>,
+    /// Cell formats (`s`) of the cells whose format may show another text than the value.
+    formats: Vec<(u32, u32, u32)>,
     damage: Option<(Option<(u32, u32)>, String)>,
     has_data: bool,
     drawings: bool,
@@ -245,7 +253,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
     };
     let styles = match of_kind("styles").and_then(|p| package.find(&p).map(|i| (p, i))) {
         Some((path, index)) => read_styles(&mut package, index, &mut ctx.budget).map_err(|f| f.in_part(&path))?,
-        None => String::from("<styleSheet></styleSheet>"),
+        None => Styles { xml: String::from("<styleSheet></styleSheet>"), codes: Vec::new() },
     };
 
     let mut scans = Vec::new();
@@ -253,7 +261,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
     for sheet in &listed {
         let mut scan = Scan::default();
         if let (Some(index), true, None) = (sheet.part, sheet.has_cells, &ended) {
-            match scan_sheet(&mut package, index, &sheet.name, &strings, &mut ctx.budget, facts, &mut scan) {
+            match scan_sheet(&mut package, index, &sheet.name, &strings, &styles, &mut ctx.budget, facts, &mut scan) {
                 Ok(()) if sheet.needs_data && !scan.has_data => scan.damage = Some((None, "no sheetData element".to_owned())),
                 Ok(()) => scan.sound = true,
                 Err(Fault::Damaged(detail)) => scan.damage = Some((None, detail)),
@@ -263,7 +271,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
         scans.push(scan);
     }
 
-    let mut calamine = open_with_calamine(&mut package, &mut ctx.budget, &listed, &scans, &strings.xml, &styles);
+    let mut calamine = open_with_calamine(&mut package, &mut ctx.budget, &listed, &scans, &strings.xml, &styles.xml);
     drop(strings);
     if let Err(detail) = &calamine {
         facts.push(Signal::new("sheet-unread").arg("detail", detail.as_str()));
@@ -295,7 +303,7 @@ fn read(bytes: &[u8], ctx: &mut Context, facts: &mut Facts, out: &mut Collector,
             continue;
         }
         match &mut calamine {
-            Ok(book) => read_values(book, number, sheet, &scan, ctx, facts, out)?,
+            Ok(book) => read_values(book, number, sheet, &scan, (&styles, workbook.date_1904), ctx, facts, out)?,
             Err(_) => out.cut_here(),
         }
     }
@@ -406,8 +414,22 @@ fn without_controls(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c }).collect()
 }
 
-/// Number formats written anew: what tells a date from a number, and nothing else.
-fn read_styles(package: &mut Package<'_>, index: usize, budget: &mut Budget) -> Result<String, Fault> {
+/// Number formats of a workbook.
+struct Styles {
+    /// Written anew for calamine: what tells a date from a number, and nothing else.
+    xml: String,
+    /// The format code of each cell format (`s`) that may show another text than the value.
+    codes: Vec<Option<String>>,
+}
+
+impl Styles {
+    /// The code of a cell format, where it may show another text than the value.
+    fn code(&self, format: u32) -> Option<&str> {
+        self.codes.get(usize::try_from(format).ok()?)?.as_deref()
+    }
+}
+
+fn read_styles(package: &mut Package<'_>, index: usize, budget: &mut Budget) -> Result<Styles, Fault> {
     let mut formats = BTreeMap::new();
     let mut cells: Vec<String> = Vec::new();
     let mut in_cells = false;
@@ -442,7 +464,9 @@ fn read_styles(package: &mut Package<'_>, index: usize, budget: &mut Budget) -> 
         let _ = write!(xml, "<xf numFmtId=\"{}\"/>", escape(id.as_str()));
     }
     xml.push_str("</cellXfs></styleSheet>");
-    Ok(xml)
+    let code = |id: &String| formats.get(id).cloned().or_else(|| number_format::built_in(id.parse().ok()?).map(str::to_owned));
+    let codes = cells.iter().map(code).map(|code| code.filter(|c| !matches!(c.as_str(), "General" | "@" | "0"))).collect();
+    Ok(Styles { xml, codes })
 }
 
 /// Error values of ECMA-376 Part 1 §18.18.11 that calamine decodes; the newer ones it refuses.
@@ -456,6 +480,8 @@ struct Cell {
     kind: Kind,
     value: String,
     filled: bool,
+    format: u32,
+    has_formula: bool,
 }
 
 /// What the walk must know of a cell's type (`t`).
@@ -463,7 +489,9 @@ struct Cell {
 enum Kind {
     SharedString,
     Error,
+    /// A number, which is what a cell without a type holds.
     #[default]
+    Number,
     Other,
 }
 
@@ -472,6 +500,7 @@ impl Kind {
         match t {
             "s" => Self::SharedString,
             "e" => Self::Error,
+            "n" => Self::Number,
             _ => Self::Other,
         }
     }
@@ -482,15 +511,17 @@ impl Cell {
         (self.row, self.column) = at;
         self.kind = kind;
         self.value.clear();
-        self.filled = false;
+        (self.filled, self.format, self.has_formula) = (false, 0, false);
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "a walk reads from five tables and writes to two")]
 fn scan_sheet(
     package: &mut Package<'_>,
     index: usize,
     sheet: &str,
     strings: &Strings,
+    styles: &Styles,
     budget: &mut Budget,
     facts: &mut Facts,
     scan: &mut Scan,
@@ -529,7 +560,7 @@ fn scan_sheet(
                 "c" => {
                     column = column.saturating_add(1);
                     let mut at = (row.max(1), column);
-                    let [r, kind] = raw_attrs(&e, ["r", "t"]);
+                    let [r, kind, format] = raw_attrs(&e, ["r", "t", "s"]);
                     if let Some(r) = r {
                         match parse_a1(&r) {
                             Some(named) => at = named,
@@ -540,17 +571,23 @@ fn scan_sheet(
                     if at.0 > MAX_ROWS || at.1 > MAX_COLUMNS {
                         scan.damage(None, "cells beyond the last row or column".to_owned());
                     }
-                    let kind = kind.as_deref().map_or(Kind::Other, Kind::of);
+                    let kind = kind.as_deref().map_or(Kind::Number, Kind::of);
                     match &mut cell {
                         // The buffers of the last cell serve again.
                         Some(cell) => cell.restart(at, kind),
                         None => cell = Some(Cell { row: at.0, column: at.1, kind, ..Cell::default() }),
+                    }
+                    if let (Some(cell), Some(format)) = (&mut cell, format) {
+                        cell.format = format.trim().parse().unwrap_or(0);
                     }
                     in_cell = true;
                 }
                 "v" if in_cell => inside = Inside::Value,
                 "f" if in_cell => {
                     scan.formulas += 1;
+                    if let Some(cell) = &mut cell {
+                        cell.has_formula = true;
+                    }
                     text.clear();
                     inside = Inside::Formula;
                 }
@@ -585,7 +622,7 @@ fn scan_sheet(
                 "c" => {
                     in_cell = false;
                     if let Some(cell) = &cell {
-                        scan.finish_cell(cell, strings);
+                        scan.finish_cell(cell, strings, styles);
                     }
                 }
                 _ => {}
@@ -602,7 +639,7 @@ fn scan_sheet(
             Inside::Value => {
                 cell.filled |= !piece.is_empty();
                 // Only the values of these two kinds are looked at.
-                if cell.kind != Kind::Other && cell.value.len() < 64 {
+                if matches!(cell.kind, Kind::SharedString | Kind::Error) && cell.value.len() < 64 {
                     cell.value.extend(piece.chars().take(64));
                 }
             }
@@ -620,8 +657,21 @@ impl Scan {
         }
     }
 
-    fn finish_cell(&mut self, cell: &Cell, strings: &Strings) {
+    fn finish_cell(&mut self, cell: &Cell, strings: &Strings, styles: &Styles) {
         let string = (cell.kind == Kind::SharedString).then(|| cell.value.trim().parse::<usize>());
+        // An empty text as a result is written as the type `str` with an empty value.
+        if !cell.filled && cell.has_formula && cell.kind == Kind::Number {
+            self.cells += 1;
+            self.rows = self.rows.max(cell.row.min(MAX_ROWS));
+            self.columns = self.columns.max(cell.column.min(MAX_COLUMNS));
+            if self.uncomputed.len() < MAX_UNCOMPUTED {
+                self.uncomputed.push((cell.row, cell.column));
+            }
+            return;
+        }
+        if cell.filled && cell.kind == Kind::Number && self.formats.len() < MAX_SHOWN && styles.code(cell.format).is_some() {
+            self.formats.push((cell.row, cell.column, cell.format));
+        }
         if !cell.filled || matches!(&string, Some(Ok(n)) if strings.empty.contains(n)) {
             return;
         }
@@ -642,7 +692,7 @@ impl Scan {
                     self.new_errors.push((cell.row, cell.column, shown.to_owned()));
                 }
             }
-            Kind::SharedString | Kind::Other => {}
+            Kind::SharedString | Kind::Number | Kind::Other => {}
         }
     }
 }
@@ -692,11 +742,13 @@ fn open_with_calamine(
 }
 
 /// Reads the values of sheet `number` until the cap.
+#[expect(clippy::too_many_arguments, reason = "reads from four tables and writes to two")]
 fn read_values(
     book: &mut Book,
     number: usize,
     sheet: &Listed,
     scan: &Scan,
+    (styles, date_1904): (&Styles, bool),
     ctx: &Context,
     facts: &mut Facts,
     out: &mut Collector,
@@ -706,6 +758,7 @@ fn read_values(
         return Ok(());
     }
     let covered = Covered::of(&scan.merges);
+    let formats: BTreeMap<(u32, u32), u32> = scan.formats.iter().map(|(row, column, format)| ((*row, *column), *format)).collect();
     let ended = contained(|| {
         let mut unread = 0u64;
         let mut reader = match book.worksheet_cells_reader(&format!("s{number}")) {
@@ -728,6 +781,11 @@ fn read_values(
                     if !out.has_room() {
                         out.cut_here();
                         break;
+                    }
+                    if let Some(code) = formats.get(&(row, column)).and_then(|f| styles.code(*f))
+                        && let Some(shown) = shown(&value, code, date_1904)
+                    {
+                        out.show(row, column, shown);
                     }
                     out.keep(row, column, value);
                 }
@@ -762,15 +820,27 @@ fn read_values(
             out.cut_here();
         }
     }
-    if !scan.new_errors.is_empty() {
+    if !scan.new_errors.is_empty() || !scan.uncomputed.is_empty() {
         for (row, column, shown) in &scan.new_errors {
             out.keep(*row, *column, CellValue::Error(shown.clone()));
+        }
+        for (row, column) in &scan.uncomputed {
+            out.keep(*row, *column, CellValue::Uncomputed);
         }
         if let Some(values) = out.values_mut() {
             values.sort_by_key(|(row, column, _)| (*row, *column));
         }
     }
     Ok(())
+}
+
+/// What a cell of this value and format code shows, where that is not the value itself.
+pub(super) fn shown(value: &CellValue, code: &str, date_1904: bool) -> Option<String> {
+    match value {
+        CellValue::Number(n) => number_format::show_number(*n, code),
+        CellValue::DateSerial(n) => number_format::show_date(serial_date(*n, date_1904)?, code),
+        _ => None,
+    }
 }
 
 /// A value as facts hold it; absent for an empty cell.
@@ -896,6 +966,29 @@ mod tests {
         let facts = facts_by(xlsx, &bytes);
         assert_eq!(sheet(&facts, 0).values, [text(1, 1, "riche")]);
         assert!(facts.signals.is_empty());
+    }
+
+    #[test]
+    fn cells_are_shown_as_their_number_format_has_them() {
+        let mut workbook = Workbook::new();
+        let page = workbook.add_worksheet();
+        let format = |code: &str| Format::new().set_num_format(code);
+        page.write_number_with_format(0, 0, 1.1, &format("0.00")).unwrap();
+        page.write_number(0, 1, 1.1).unwrap();
+        page.write_number_with_format(0, 2, 421.0, &format("0\".\"0\".\"0")).unwrap();
+        page.write_number_with_format(0, 3, 46_022.0, &format("mm/yyyy")).unwrap();
+        page.write_number_with_format(0, 4, 46_022.0, &format("dd/mm/yyyy")).unwrap();
+        let facts = facts_by(xlsx, &workbook.save_to_buffer().unwrap());
+        let shown: Vec<_> = sheet(&facts, 0).shown.iter().map(|(row, column, text)| (*row, *column, text.as_str())).collect();
+        assert_eq!(shown, [(1, 1, "1.10"), (1, 3, "4.2.1"), (1, 4, "12/2025")]);
+    }
+
+    #[test]
+    fn a_formula_without_a_saved_result_is_kept_as_one() {
+        let cells = r#"<worksheet><sheetData><row r="1"><c r="A1"><f>1+1</f><v></v></c><c r="B1"><f>1+1</f></c><c r="C1" t="str"><f>""</f><v></v></c><c r="D1"><f>1+1</f><v>2</v></c></row></sheetData></worksheet>"#;
+        let facts = facts_by(xlsx, &xlsx_of(cells, "<sst/>"));
+        assert_eq!(codes(&facts), [""; 0]);
+        assert_eq!(sheet(&facts, 0).values, [(1, 1, CellValue::Uncomputed), (1, 2, CellValue::Uncomputed), number(1, 4, 2.0)]);
     }
 
     #[test]

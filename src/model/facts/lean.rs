@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{ArchiveFacts, Detail, Facts, MemberFacts, PdfFacts, SheetFacts, TextChunk, WorkbookFacts};
+use super::{ArchiveFacts, Detail, Facts, MemberFacts, PdfFacts, SheetFacts, TableFacts, TextChunk, TextFacts, WorkbookFacts};
 
 /// Text of one file, its members included, that stays in a report so that its page can be searched, bytes.
 const EXCERPT: usize = 2_048;
@@ -73,6 +73,15 @@ impl Write for Measure {
     }
 }
 
+fn cells_of(book: &WorkbookFacts) -> u64 {
+    book.sheets.iter().map(|sheet| sheet.values.len() as u64).sum()
+}
+
+fn without_cells(book: &WorkbookFacts) -> WorkbookFacts {
+    let sheets = book.sheets.iter().map(|sheet| SheetFacts { name: sheet.name.clone(), values: Vec::new(), shown: Vec::new(), ..*sheet });
+    WorkbookFacts { sheets: sheets.collect(), date_1904: book.date_1904, delimiter: book.delimiter, encoding: book.encoding.clone() }
+}
+
 impl Facts {
     /// Their size and digest, without making their JSON in memory.
     pub fn measure(&self) -> Measured {
@@ -109,14 +118,15 @@ impl Facts {
         }
         let detail = self.detail.as_ref().map(|detail| match detail {
             Detail::Workbook(book) => {
-                left.cells = book.sheets.iter().map(|sheet| sheet.values.len() as u64).sum();
-                let sheets = book.sheets.iter().map(|s| SheetFacts { name: s.name.clone(), values: Vec::new(), ..*s }).collect();
-                Detail::Workbook(WorkbookFacts {
-                    sheets,
-                    date_1904: book.date_1904,
-                    delimiter: book.delimiter,
-                    encoding: book.encoding.clone(),
-                })
+                left.cells = cells_of(book);
+                Detail::Workbook(without_cells(book))
+            }
+            Detail::Text(text) => {
+                let table = text.as_table.as_ref();
+                left.cells = table.map_or(0, |table| cells_of(&table.workbook));
+                let table =
+                    table.map(|table| Box::new(TableFacts { workbook: without_cells(&table.workbook), signals: table.signals.clone() }));
+                Detail::Text(TextFacts { encoding: text.encoding.clone(), as_table: table, ..*text })
             }
             Detail::Pdf(pdf) => {
                 left.pages = pdf.page_facts.len().saturating_sub(PAGES) as u64;
@@ -146,7 +156,7 @@ impl Facts {
                     })
                     .collect(),
             }),
-            Detail::Office(_) | Detail::Image(_) | Detail::Video(_) | Detail::Text(_) => detail.clone(),
+            Detail::Office(_) | Detail::Image(_) | Detail::Video(_) => detail.clone(),
         });
         Self {
             size: self.size,

@@ -22,7 +22,7 @@ pub use lean::{LeftOut, Measured};
 pub use office::OfficeFacts;
 pub use pdf::{OutlineEntry, PageFacts, PdfFacts, SignatureFacts};
 pub use sheet::{CellValue, SheetFacts, WorkbookFacts, serial_date};
-pub use text::TextFacts;
+pub use text::{TableFacts, TextFacts};
 pub use video::{TrackFacts, TrackKind, VideoFacts};
 
 use super::finding::{Arg, Code};

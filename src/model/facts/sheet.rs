@@ -42,6 +42,10 @@ pub struct SheetFacts {
     /// the top-left cell only. Capped by the inspector; see `kept_all`.
     #[serde(default)]
     pub values: Vec<(u32, u32, CellValue)>,
+    /// What number and date cells show where their format makes it another text than the value itself (`1.10` for 1.1 in the format
+    /// `0.00`): (row, column, text), in the order of `values`. Kept for the first cells only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shown: Vec<(u32, u32, String)>,
     /// Whether `values` holds every non-empty cell.
     #[serde(default)]
     pub kept_all: bool,
@@ -63,6 +67,8 @@ pub enum CellValue {
     Bool(bool),
     /// An error value (`#N/A`).
     Error(String),
+    /// A formula whose result was never saved: programs that write workbooks without calculating leave it out.
+    Uncomputed,
 }
 
 /// The day of a spreadsheet serial (ECMA-376 Part 1 §18.17.4.1); absent outside 0–9999-12-31. Serials below

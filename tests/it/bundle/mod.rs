@@ -278,6 +278,16 @@ fn the_page_shows_hostile_text_as_text() {
 }
 
 #[test]
+fn a_cell_that_was_not_understood_shows_what_stands_in_it() {
+    let (mut report, memory, _) = candidature();
+    let page = unescaped(&read(&build(&mut report, &memory, &Options::default()), "index.html"));
+    assert!(page.contains("<td class=\"unread\"><bdi>fin &lt;b&gt;2023</bdi></td>"));
+    // One left blank is said to be empty, so that no cell of the table is a blank that means two things.
+    assert!(page.contains("<td class=\"unread\">") && page.contains("(vide)"));
+    assert!(page.contains("td.unread{color:var(--no)"));
+}
+
+#[test]
 fn without_a_reachable_payload_the_page_has_no_links_to_files() {
     let (mut report, memory) = small();
     build(&mut report, &memory, &Options::default());

@@ -264,6 +264,7 @@ pub fn candidature() -> (Report, Memory, BTreeMap<String, Vec<Preview>>) {
                 ("date-fin".into(), end.into()),
                 ("type-de-fin".into(), "Fin de maintenance".into()),
             ]),
+            unread: BTreeMap::from([("date-fin-support".into(), if row == 4 { "fin <b>2023" } else { "" }.into())]),
         });
     }
     let column = |id: &str, title: &str| ObsoleteColumn { id: id.into(), title: title.into() };
