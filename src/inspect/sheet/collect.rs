@@ -13,6 +13,8 @@ pub const MAX_CELL_CHARS: usize = 32_767;
 
 /// Sheets kept; Excel has no limit but memory, people have fewer.
 pub const MAX_SHEETS: usize = 2_000;
+/// Where counting the cells of a sheet stops: 64 times the largest grid. A file of a kilobyte may claim 10^18 by repetition.
+const MAX_COUNTED: u64 = 1 << 40;
 
 /// Characters that make one chunk of text.
 const CHUNK_CHARS: usize = 2_000;
@@ -80,7 +82,7 @@ impl Collector {
     /// Counts `n` non-empty cells of the current sheet, the last at (`row`, `column`) from 1.
     pub fn count(&mut self, row: u32, column: u32, n: u64) {
         if let Some(sheet) = self.sheets.last_mut() {
-            sheet.cells = sheet.cells.saturating_add(n);
+            sheet.cells = sheet.cells.saturating_add(n).min(MAX_COUNTED);
             sheet.rows = sheet.rows.max(row);
             sheet.columns = sheet.columns.max(column);
         }
