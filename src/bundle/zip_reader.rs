@@ -2,8 +2,9 @@
 //!
 //! Goals:
 //! 1. What the central directory says is taken literally: duplicate names stay duplicates, raw names stay raw.
-//! 2. One reading only: no bytes before the first or after the last record, every local header agrees with the
-//!    directory, no two members share bytes. What passes here is what any other program unpacks.
+//! 2. One reading only: records follow one another from byte 0 to the directory, in its order; local headers equal
+//!    central ones field by field; no comments, no extra fields but ZIP64, no data descriptors; a deflate stream ends
+//!    where its member ends. A program that reads local headers, and one that reads the directory, unpack the same.
 //! 3. Bounded: the directory by [`MAX_DIRECTORY`], what a member inflates to by the size it declares.
 //!
 //! Source: APPNOTE.TXT 6.3.10 §4.3 and §4.5.3.
@@ -27,6 +28,14 @@ pub enum ContainerError {
     /// It is not a ZIP, or not one that has a single reading.
     #[error("{0}")]
     Malformed(&'static str),
+    /// A byte is not the one that the single layout asks for.
+    #[error("byte {at}: expected {expected}")]
+    Differs {
+        /// Offset in the file of the first field that differs.
+        at: u64,
+        /// What stands there in a bundle.
+        expected: &'static str,
+    },
     /// Two members share bytes.
     #[error("two members share the same bytes: {0}")]
     Overlap(String),
@@ -92,9 +101,9 @@ impl<R: Read + Seek> ZipReader<R> {
         let eocd = length - tail_length + at as u64;
         let field16 = |o| u64::from(u16_at(&tail, at + o).unwrap_or(0));
         let field32 = |o| u64::from(u32_at(&tail, at + o).unwrap_or(0));
-        if field16(4) != 0 && field16(4) != 0xFFFF {
-            return Err(Malformed("split over several disks"));
-        }
+        expect(field16(4) == 0 && field16(6) == 0, eocd + 4, "disk number 0")?;
+        expect(field16(8) == field16(10), eocd + 8, "the same count on this disk as in total")?;
+        expect(field16(20) == 0, eocd + 20, "no archive comment")?;
         let (mut count, mut size, mut offset, mut end) = (field16(10), field32(12), field32(16), eocd);
         if count == 0xFFFF || size == 0xFFFF_FFFF || offset == 0xFFFF_FFFF {
             let locator_at = eocd.checked_sub(20).ok_or(Malformed("no room for the ZIP64 locator"))?;
@@ -109,6 +118,10 @@ impl<R: Read + Seek> ZipReader<R> {
                 if !eocd64.starts_with(b"PK\x06\x06") || at.checked_add(12).and_then(|x| x.checked_add(record)) != Some(locator_at) {
                     return Err(Malformed("malformed ZIP64 end of central directory"));
                 }
+                expect(u32_at(&locator, 4) == Some(0) && u32_at(&locator, 16) == Some(1), locator_at + 4, "one disk, number 0")?;
+                expect(record == 44, at + 4, "a ZIP64 end record without further data")?;
+                expect(u64_at(&eocd64, 16) == Some(0), at + 16, "disk number 0")?;
+                expect(u64_at(&eocd64, 24) == u64_at(&eocd64, 32), at + 24, "the same count on this disk as in total")?;
                 count = u64_at(&eocd64, 32).unwrap_or(0);
                 size = u64_at(&eocd64, 40).unwrap_or(0);
                 offset = u64_at(&eocd64, 48).unwrap_or(0);
@@ -146,6 +159,19 @@ impl<R: Read + Seek> ZipReader<R> {
             if next > directory.len() {
                 return Err(short);
             }
+            let here = directory_at + at as u64;
+            let raw_sizes = (long(20), long(24), long(42));
+            expect(comment_length == 0, here + 32, "no comment on a member")?;
+            expect(word(4) >> 8 == 3, here + 5, "host 3 (Unix)")?;
+            expect(word(8) & !0x800 == 0, here + 8, "no flag but UTF-8 names (no encryption, no data descriptor)")?;
+            expect(word(34) == 0, here + 34, "disk number 0")?;
+            let wanted = [raw_sizes.0, raw_sizes.1, raw_sizes.2].iter().filter(|v| **v == u32::MAX).count() * 8;
+            let extra_fits = if wanted == 0 {
+                extra.is_empty()
+            } else {
+                extra.len() == wanted + 4 && u16_at(extra, 0) == Some(1) && u16_at(extra, 2).map(usize::from) == Some(wanted)
+            };
+            expect(extra_fits, here + 46 + name_length as u64, "no extra field but the ZIP64 values that are needed")?;
             let (mut size, mut compressed, mut header) = (u64::from(long(24)), u64::from(long(20)), u64::from(long(42)));
             zip64(extra, [&mut size, &mut compressed, &mut header]).ok_or(Malformed("malformed ZIP64 field"))?;
 
@@ -158,7 +184,35 @@ impl<R: Read + Seek> ZipReader<R> {
                 && local_name == name_length as u64
                 && read_at(&mut self.file, header + LOCAL, local_name).is_ok_and(|n| n == raw);
             if !agrees {
-                return Err(Malformed("a local header disagrees with the central directory"));
+                return Err(ContainerError::Differs { at: header, expected: "a local header equal to the central one" });
+            }
+            for (local_at, length, central_at, expected) in [
+                (6, 2, 8, "the flags of the central directory"),
+                (10, 4, 12, "the time of the central directory"),
+                (14, 4, 16, "the CRC-32 of the central directory"),
+            ] {
+                expect(
+                    local.get(local_at..local_at + length) == record.get(central_at..central_at + length),
+                    header + local_at as u64,
+                    expected,
+                )?;
+            }
+            if local_extra == 0 {
+                expect(u32_at(&local, 18).map(u64::from) == Some(compressed), header + 18, "the compressed size of the central directory")?;
+                expect(u32_at(&local, 22).map(u64::from) == Some(size), header + 22, "the size of the central directory")?;
+            } else {
+                // What the writer makes of a large member: both sizes in one ZIP64 field (APPNOTE §4.5.3).
+                let field_at = header + LOCAL + local_name;
+                expect(local_extra == 20, header + 28, "no extra field but one ZIP64 field with both sizes")?;
+                expect(
+                    u32_at(&local, 18) == Some(u32::MAX) && u32_at(&local, 22) == Some(u32::MAX),
+                    header + 18,
+                    "0xFFFFFFFF, beside a ZIP64 field",
+                )?;
+                let field = read_at(&mut self.file, field_at, 20)?;
+                let equal =
+                    u32_at(&field, 0) == Some(0x0010_0001) && u64_at(&field, 4) == Some(size) && u64_at(&field, 12) == Some(compressed);
+                expect(equal, field_at, "a ZIP64 field with the sizes of the central directory")?;
             }
             let data = header + LOCAL + local_name + local_extra;
             let data_end = data.checked_add(compressed).filter(|e| *e <= directory_at).ok_or(Malformed("a member out of bounds"))?;
@@ -169,8 +223,8 @@ impl<R: Read + Seek> ZipReader<R> {
                 name: String::from_utf8_lossy(raw).into_owned(),
                 name_is_utf8: utf8.is_ok_and(|n| n.is_ascii() || flags & 0x800 != 0),
                 size,
-                // Only Unix says so; the type nibble is 0 where the maker left it out.
-                special: word(4) >> 8 == 3 && !matches!(mode >> 12, 0 | 0o10 | 0o4),
+                // The type nibble is 0 where the maker left it out.
+                special: !matches!(mode >> 12, 0 | 0o10 | 0o4),
                 method,
                 encrypted: flags & 0x41 != 0,
                 crc: long(16),
@@ -182,6 +236,7 @@ impl<R: Read + Seek> ZipReader<R> {
         if self.members.len() as u64 != count {
             return Err(Malformed("the directory does not hold as many members as it says"));
         }
+        let in_order = spans.clone();
         spans.sort_unstable();
         for pair in spans.windows(2) {
             if let [(_, end, _), (start, _, index)] = pair
@@ -190,6 +245,12 @@ impl<R: Read + Seek> ZipReader<R> {
                 return Err(ContainerError::Overlap(self.members.get(*index).map(|m| m.name.clone()).unwrap_or_default()));
             }
         }
+        let mut next = 0;
+        for (start, end, _) in in_order {
+            expect(start == next, next, "the local header of the next member of the central directory")?;
+            next = end;
+        }
+        expect(next == directory_at, next, "the central directory")?;
         Ok(())
     }
 
@@ -205,9 +266,9 @@ impl<R: Read + Seek> ZipReader<R> {
         }
         self.file.seek(SeekFrom::Start(member.data))?;
         let raw = (&mut self.file).take(member.compressed);
-        let mut content: Box<dyn Read + '_> = match member.method {
-            0 => Box::new(raw),
-            8 => Box::new(DeflateDecoder::new(raw)),
+        let mut content = match member.method {
+            0 => Content::Stored(raw),
+            8 => Content::Deflated(DeflateDecoder::new(raw)),
             _ => return Err(MemberError::Unsupported("compression method other than store and deflate")),
         };
         let mut crc = crc32fast::Hasher::new();
@@ -231,11 +292,35 @@ impl<R: Read + Seek> ZipReader<R> {
         if seen != member.size {
             return Err(MemberError::Lies("smaller than declared"));
         }
+        if let Content::Deflated(decoder) = &content
+            && decoder.total_in() != member.compressed
+        {
+            return Err(MemberError::Lies("bytes after the end of the compressed data"));
+        }
         if crc.finalize() != member.crc {
             return Err(MemberError::Lies("CRC-32 differs"));
         }
         Ok(())
     }
+}
+
+/// A member's bytes, as its method stores them.
+enum Content<R> {
+    Stored(R),
+    Deflated(DeflateDecoder<R>),
+}
+
+impl<R: Read> Read for Content<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Stored(raw) => raw.read(buffer),
+            Self::Deflated(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+fn expect(holds: bool, at: u64, expected: &'static str) -> Result<(), ContainerError> {
+    if holds { Ok(()) } else { Err(ContainerError::Differs { at, expected }) }
 }
 
 /// Replaces the 32-bit fields that say « see the ZIP64 extra » (§4.5.3); the extra holds only those, in this order.
@@ -326,12 +411,34 @@ mod tests {
         assert!(read_all(&after).is_err());
     }
 
+    /// A program that reads local headers must see what the directory says: the first field that differs is named.
+    #[test]
+    fn a_local_header_that_disagrees_is_refused_at_its_offset() {
+        for (at, expected) in [(6, 6), (10, 10), (14, 14), (18, 18), (22, 22)] {
+            let mut bytes = sample();
+            bytes[at] ^= 1;
+            let error = ZipReader::open(Cursor::new(&bytes)).map(|_| ()).unwrap_err();
+            assert!(matches!(error, ContainerError::Differs { at, .. } if at == expected), "{at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_count_on_this_disk_that_differs_is_refused() {
+        let mut bytes = sample();
+        let eocd = bytes.len() - EOCD;
+        bytes[eocd + 8] ^= 1;
+        let error = ZipReader::open(Cursor::new(&bytes)).map(|_| ()).unwrap_err();
+        assert!(matches!(error, ContainerError::Differs { at, .. } if at == eocd as u64 + 8), "{error}");
+    }
+
     #[test]
     fn a_member_that_inflates_beyond_its_declared_size_is_stopped() {
         let mut bytes = sample();
-        // Last central record: uncompressed size at +24.
-        let at = bytes.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap() + 24;
-        bytes[at..at + 4].copy_from_slice(&10_u32.to_le_bytes());
+        // The size in the last member's headers, central and local, so that they agree.
+        for (signature, field) in [(b"PK\x01\x02", 24), (b"PK\x03\x04", 22)] {
+            let at = bytes.windows(4).rposition(|w| w == signature).unwrap() + field;
+            bytes[at..at + 4].copy_from_slice(&10_u32.to_le_bytes());
+        }
         assert_eq!(read_all(&bytes).unwrap_err(), "larger than declared");
     }
 

@@ -329,6 +329,61 @@ fn cells_of_the_table_are_counted_and_never_formulas() {
     assert_eq!(rows, report.items.len() + missing + removed);
 }
 
+/// What programs that read local headers, other hosts or extra fields would unpack otherwise: each is refused at the
+/// offset of the field that differs.
+#[test]
+fn a_bundle_with_a_second_reading_is_refused_at_its_offset() {
+    let (mut report, memory) = small();
+    let bundle = build(&mut report, &memory, &Options::default());
+    let end = bundle.len() - 22;
+    let word = |at: usize| u32::from_le_bytes(bundle[at..at + 4].try_into().unwrap());
+    let (size, directory) = (word(end + 12), word(end + 16) as usize);
+    let name_length = usize::from(u16::from_le_bytes(bundle[directory + 28..directory + 30].try_into().unwrap()));
+
+    let changed = |at: usize, value: u8| {
+        let mut bytes = bundle.clone();
+        bytes[at] = value;
+        bytes
+    };
+    // Offsets of the directory stay true: the bytes stand before the first record or behind the first central name.
+    let mut stub = b"#!/bin/sh\n".to_vec();
+    stub.extend(&bundle);
+    let mut at = directory + 10;
+    while at < end + 10 {
+        let header = u32::from_le_bytes(stub[at + 42..at + 46].try_into().unwrap()) + 10;
+        stub[at + 42..at + 46].copy_from_slice(&header.to_le_bytes());
+        let length = |o: usize| usize::from(u16::from_le_bytes([stub[at + o], stub[at + o + 1]]));
+        at += 46 + length(28) + length(30) + length(32);
+    }
+    stub[end + 26..end + 30].copy_from_slice(&(directory as u32 + 10).to_le_bytes());
+    let inserted = |length_field: usize, field: &[u8]| {
+        let mut bytes = bundle.clone();
+        bytes[end + 12..end + 16].copy_from_slice(&(size + field.len() as u32).to_le_bytes());
+        bytes[directory + length_field] = field.len() as u8;
+        let after_name = directory + 46 + name_length;
+        bytes.splice(after_name..after_name, field.iter().copied());
+        bytes
+    };
+
+    let cases = [
+        ("a program in front", stub, 0),
+        ("a local header says encrypted", changed(6, bundle[6] | 1), 6),
+        ("a local CRC-32 differs", changed(14, !bundle[14]), 14),
+        ("a local size differs", changed(22, !bundle[22]), 22),
+        ("another host", changed(directory + 5, 19), directory + 5),
+        ("a Unicode path field", inserted(30, b"\x75\x70\x06\0\x01\0\0\0\0x"), directory + 46 + name_length),
+        ("a comment on a member", inserted(32, b"comment"), directory + 32),
+        ("a count on this disk", changed(end + 8, !bundle[end + 8]), end + 8),
+    ];
+    for (what, bytes, at) in cases {
+        let report = verified(&bytes);
+        let [problem] = report.problems.as_slice() else { panic!("{what}: {:#?}", report.problems) };
+        assert_eq!(problem.kind, ProblemKind::Container, "{what}");
+        let detail = problem.detail.clone().unwrap_or_default();
+        assert!(detail.starts_with(&format!("byte {at}: expected ")), "{what}: {detail}");
+    }
+}
+
 #[test]
 fn whatever_is_done_to_an_unpacked_bundle_is_named() {
     type Change = fn(&Path, &str);
@@ -350,6 +405,11 @@ fn whatever_is_done_to_an_unpacked_bundle_is_named() {
             &[ProblemKind::Oxum, ProblemKind::Extra, ProblemKind::ReportDisagrees],
         ),
         ("an added tag file", |bag, _| std::fs::write(bag.join("macro.js"), "x").unwrap(), &[ProblemKind::Extra]),
+        (
+            "an added file named like a tag manifest",
+            |bag, _| std::fs::write(bag.join("tagmanifest-LISEZ-MOI.html"), "x").unwrap(),
+            &[ProblemKind::Extra],
+        ),
         ("a changed page", |bag, _| std::fs::write(bag.join("index.html"), "x").unwrap(), &[ProblemKind::Changed]),
         ("a changed table", |bag, _| std::fs::write(bag.join("index.csv"), "x").unwrap(), &[ProblemKind::Changed]),
         ("no report", |bag, _| std::fs::remove_file(bag.join("report.json")).unwrap(), &[ProblemKind::Missing, ProblemKind::ReportMissing]),
