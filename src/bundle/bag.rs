@@ -8,17 +8,14 @@ use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
+use super::zip_reader::ZIP64_FROM;
 use super::{BundleError, BundleSummary, Options, PROFILE_IDENTIFIER, PayloadSource, html, index_csv, layout, names};
-use crate::model::format::{Family, Format};
 use crate::model::report::{ItemReport, Report};
 use crate::model::text::display_safe;
 
-/// Fixed, because another level gives other bytes.
-const DEFLATE_LEVEL: i64 = 6;
+/// `bagit.txt` (RFC 8493 §2.1.1).
+pub(super) const DECLARATION: &[u8] = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n";
 const BUFFER: usize = 128 * 1024;
-/// Above this a local header needs ZIP64 sizes. Lower than 4 GiB because a deflated member may grow a little.
-const ZIP64_FROM: u64 = 0xFF00_0000;
-
 /// Writes the bundle of `report` to `out`. Puts the report's items in canonical order and sets their `path` and
 /// `withheld`, so that what the caller shows is what the bundle says.
 ///
@@ -51,7 +48,7 @@ pub fn write<W: Write + Seek>(
         let _ = writeln!(manifest, "{sha256}  {path}");
     }
     let mut tags: Vec<(String, Vec<u8>)> = vec![
-        ("bagit.txt".into(), b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n".to_vec()),
+        ("bagit.txt".into(), DECLARATION.to_vec()),
         ("bag-info.txt".into(), bag_info(report, payload.len() as u64, payload_bytes).into_bytes()),
         ("index.html".into(), html::render(report, &html::PageOptions { previews: &options.previews, link_base: Some("") })?.into_bytes()),
         ("LISEZ-MOI.txt".into(), read_me(report).into_bytes()),
@@ -80,15 +77,14 @@ pub fn write<W: Write + Seek>(
 
     let mut zip = ZipWriter::new(out);
     for (path, bytes) in &tags {
-        zip.start_file(format!("{root}/{path}"), member(CompressionMethod::Deflated, bytes.len() as u64))?;
+        zip.start_file(format!("{root}/{path}"), member(bytes.len() as u64))?;
         zip.write_all(bytes)?;
     }
     // RFC 8493 §2.1.2 wants the payload directory even when nothing is in it.
-    zip.add_directory(format!("{root}/data"), member(CompressionMethod::Stored, 0).unix_permissions(0o755))?;
+    zip.add_directory(format!("{root}/data"), member(0).unix_permissions(0o755))?;
     let mut buffer = vec![0; BUFFER];
     for (path, sha256, size, item) in &payload {
-        let method = compression(item.facts.as_ref().and_then(|f| f.format), path);
-        zip.start_file(format!("{root}/{path}"), member(method, *size))?;
+        zip.start_file(format!("{root}/{path}"), member(*size))?;
         copy(item, sha256, *size, sources, &mut zip, &mut buffer)?;
     }
     zip.finish()?.flush()?;
@@ -143,27 +139,17 @@ fn copy(
     Ok(())
 }
 
-fn member(method: CompressionMethod, size: u64) -> SimpleFileOptions {
+/// Nothing is deflated. Most proofs are compressed already, and a deflate stream has many spellings of one content:
+/// stored, every byte of a bundle is either covered by a digest or fixed by [`super::zip_reader`], so that any changed
+/// byte is found, and the bytes do not depend on the version of a compressor.
+fn member(size: u64) -> SimpleFileOptions {
     SimpleFileOptions::default()
-        .compression_method(method)
-        .compression_level((method == CompressionMethod::Deflated).then_some(DEFLATE_LEVEL))
+        .compression_method(CompressionMethod::Stored)
         // 1980-01-01 00:00, the earliest that a ZIP can say: it says nothing.
         .last_modified_time(DateTime::default())
         .unix_permissions(0o644)
         .system(System::Unix)
         .large_file(size >= ZIP64_FROM)
-}
-
-/// Deflate only what gains by it: most proofs are packages, pictures and videos, compressed already.
-fn compression(format: Option<Format>, path: &str) -> CompressionMethod {
-    let gains = match format {
-        Some(format) => {
-            matches!(format.family(), Family::Text | Family::Ole)
-                || matches!(format, Format::Xml | Format::Json | Format::Rtf | Format::Eml | Format::Bmp | Format::Dicom | Format::Sqlite)
-        }
-        None => path.rsplit_once('.').is_some_and(|(_, e)| matches!(e.to_ascii_lowercase().as_str(), "txt" | "csv" | "xml" | "json")),
-    };
-    if gains { CompressionMethod::Deflated } else { CompressionMethod::Stored }
 }
 
 /// `report.json`: indented, keys in declaration order, a line feed at the end.
@@ -258,13 +244,5 @@ mod tests {
         for wrong in ["", "2026-02-30T00:00:00Z", "20/02/2026 12:00", "é2026-02-20"] {
             assert_eq!(day(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn only_what_gains_by_it_is_deflated() {
-        assert_eq!(compression(Some(Format::Png), "a.txt"), CompressionMethod::Stored);
-        assert_eq!(compression(Some(Format::Csv), "a"), CompressionMethod::Deflated);
-        assert_eq!(compression(Some(Format::Doc), "a"), CompressionMethod::Deflated);
-        assert_eq!(compression(None, "a.bin"), CompressionMethod::Stored);
     }
 }

@@ -177,15 +177,14 @@ fn prepare_out(out: &Path, walked: Option<&Path>) -> anyhow::Result<()> {
 /// Copies of Gazelle reports kept from run to run, below `--out`.
 const PINS: &str = ".cache/gazelle";
 
-/// Largest earlier report that is read, bytes.
-const MAX_REPORT: u64 = 256 * 1024 * 1024;
-
 /// The report of an earlier round: a `report.json`, or the one inside a bundle, which must then be intact.
 fn earlier_report(path: &Path) -> anyhow::Result<Report> {
     let unreadable = || format!("ROUND-UNREADABLE: no report can be read from {}", path.display());
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
         let mut bytes = Vec::new();
-        std::fs::File::open(path).and_then(|f| f.take(MAX_REPORT).read_to_end(&mut bytes)).with_context(unreadable)?;
+        std::fs::File::open(path)
+            .and_then(|f| f.take(crate::model::report::MAX_REPORT_BYTES).read_to_end(&mut bytes))
+            .with_context(unreadable)?;
         return serde_json::from_slice(&bytes).with_context(unreadable);
     }
     let verified = bundle::verify::verify(path).with_context(unreadable)?;

@@ -15,6 +15,10 @@ use super::text::Text;
 /// The schema this version writes.
 pub const SCHEMA: &str = "greffier/report/1";
 
+/// Largest `report.json`, bytes: no writer makes a larger one, and every reader reads one of this size. A dossier of 239 proofs
+/// takes about 2 MB.
+pub const MAX_REPORT_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Everything a verifier or a program wants to know of one checked submission. Holds no clock reading of the
 /// machine that made it: the same inputs give the same bytes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -12,6 +12,7 @@ use greffier::bundle::{BundleError, Options, Preview, Withhold, html, index_csv,
 use greffier::model::report::{PreuveReport, Report, SlotReport, Withheld};
 use greffier::model::submission::FiledUnder;
 use greffier::model::{Category, Facts, Format, Place, Severity, Text, Verdict};
+use proptest::prelude::*;
 use synthetic::{HOSTILE, Memory, candidature, empty, finding, item};
 
 fn build(report: &mut Report, memory: &Memory, options: &Options) -> Vec<u8> {
@@ -272,6 +273,51 @@ fn the_page_shows_hostile_text_as_text() {
     }
 }
 
+/// A link is made only where the format found and the name are both of a kind that a browser does not run.
+#[test]
+fn what_a_browser_would_run_is_never_linked() {
+    const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"><script>alert(1)</script></svg>";
+    const XHTML: &str = "<?xml version=\"1.0\"?><html xmlns=\"http://www.w3.org/1999/xhtml\"><script>alert(1)</script></html>";
+    const XSL: &str = "<?xml version=\"1.0\"?><?xml-stylesheet type=\"text/xsl\" href=\"#\"?><a/>";
+    const HTML: &str = "<!DOCTYPE html><script>alert(1)</script>";
+    const MHT: &str = "MIME-Version: 1.0\r\nSubject: x\r\nFrom: a@b\r\nContent-Type: multipart/related; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n<script>alert(1)</script>\r\n--b--\r\n";
+    const TEXT: &str = "Bonjour, voici la preuve.\n";
+    let cases = [
+        ("a.svg", SVG, Some(Format::Svg), false),
+        ("a.xml", SVG, Some(Format::Svg), false),
+        ("a.png", SVG, Some(Format::Svg), false),
+        ("a.xhtml", XHTML, Some(Format::Html), false),
+        ("a.xml", XHTML, Some(Format::Xml), false),
+        ("a.xsl", XSL, Some(Format::Xml), false),
+        ("a.xml", XSL, Some(Format::Xml), false),
+        ("a.html", HTML, Some(Format::Html), false),
+        ("a.pdf", HTML, Some(Format::Html), false),
+        ("a.mht", MHT, Some(Format::Eml), false),
+        ("a.eml", MHT, Some(Format::Eml), false),
+        ("a.svg", TEXT, Some(Format::Txt), false),
+        ("a.xml", TEXT, Some(Format::Txt), false),
+        ("a.rdf", TEXT, Some(Format::Txt), false),
+        ("a", TEXT, Some(Format::Txt), false),
+        ("a.png", TEXT, None, false),
+        ("a.txt", TEXT, Some(Format::Txt), true),
+        ("a.TXT", XHTML, Some(Format::Txt), true),
+        ("a.png", TEXT, Some(Format::Png), true),
+    ];
+    for (name, content, format, linked) in cases {
+        let (mut report, mut memory) = small();
+        let mut one = item(&mut memory, "x", FiledUnder::Preuve("INS.02.01.01".into()), name, content.as_bytes().to_vec());
+        one.facts = Some(Facts { format, ..Facts::of_size(content.len() as u64) });
+        report.items.push(one);
+        report.preuves[0].items.push("x".into());
+        let page = unescaped(&read(&build(&mut report, &memory, &Options::default()), "index.html"));
+        let path = report.items.iter().find(|i| i.id == "x").and_then(|i| i.path.clone());
+        let found = path.is_some_and(|path| page.contains(&format!("href=\"{}\"", html::percent_encode(&path))));
+        assert_eq!(found, linked, "{name} as {format:?}");
+        // The same page links what is inert, so that the search above can find something.
+        assert!(page.contains("href=\"data/ins/"), "{name}");
+    }
+}
+
 #[test]
 fn without_a_reachable_payload_the_page_has_no_links_to_files() {
     let (mut report, memory) = small();
@@ -366,21 +412,157 @@ fn a_bundle_with_a_second_reading_is_refused_at_its_offset() {
     };
 
     let cases = [
-        ("a program in front", stub, 0),
+        ("a program in front", stub, directory + 10 + 42),
         ("a local header says encrypted", changed(6, bundle[6] | 1), 6),
         ("a local CRC-32 differs", changed(14, !bundle[14]), 14),
         ("a local size differs", changed(22, !bundle[22]), 22),
         ("another host", changed(directory + 5, 19), directory + 5),
-        ("a Unicode path field", inserted(30, b"\x75\x70\x06\0\x01\0\0\0\0x"), directory + 46 + name_length),
+        ("a Unicode path field", inserted(30, b"\x75\x70\x06\0\x01\0\0\0\0x"), directory + 30),
         ("a comment on a member", inserted(32, b"comment"), directory + 32),
         ("a count on this disk", changed(end + 8, !bundle[end + 8]), end + 8),
     ];
     for (what, bytes, at) in cases {
         let report = verified(&bytes);
         let [problem] = report.problems.as_slice() else { panic!("{what}: {:#?}", report.problems) };
-        assert_eq!(problem.kind, ProblemKind::Container, "{what}");
+        assert_eq!(problem.kind, ProblemKind::Layout, "{what}");
+        assert_eq!(problem.offset, Some(at as u64), "{what}: {problem:?}");
         let detail = problem.detail.clone().unwrap_or_default();
         assert!(detail.starts_with(&format!("byte {at}: expected ")), "{what}: {detail}");
+    }
+}
+
+/// The smallest sealed thing: one proof and a short page, so that every byte can be tried.
+fn tiny() -> Vec<u8> {
+    let (mut report, memory) = small();
+    report.items.retain(|i| i.id == "c2");
+    report.preuves.clear();
+    report.slots.clear();
+    build(&mut report, &memory, &Options::default())
+}
+
+/// Of a bundle, every byte is covered by a digest or fixed by the layout. The page is taken whole: of its bytes, which
+/// are all alike to the reader, one in 41.
+#[test]
+fn one_flipped_bit_anywhere_is_found() {
+    let bundle = tiny();
+    assert!(verified(&bundle).valid, "{:#?}", verified(&bundle));
+    let page = read(&bundle, "index.html").len();
+    let start = bundle.windows(15).position(|w| w == b"<!doctype html>" || w == b"<!DOCTYPE html>").expect("the page");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut tried = 0;
+    for at in (0..bundle.len()).filter(|at| !(start..start + page).contains(at) || at % 41 == 0) {
+        let mut bytes = bundle.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(file.path(), &bytes).unwrap();
+        assert!(!verify::verify(file.path()).unwrap().valid, "bit {} of byte {at}", at % 8);
+        tried += 1;
+    }
+    assert!(tried > 5_000, "{tried}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Bytes removed, put in, repeated, exchanged: any that give other bytes are found.
+    #[test]
+    fn a_changed_range_anywhere_is_found(
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+        length in 1_usize..400,
+        noise in proptest::collection::vec(any::<u8>(), 1..60),
+        how in 0_u8..5,
+    ) {
+        static BUNDLE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(tiny);
+        let bundle = &*BUNDLE;
+        let (from, to) = (from.index(bundle.len()), to.index(bundle.len()));
+        let end = (from + length).min(bundle.len());
+        let mut bytes = bundle.clone();
+        match how {
+            0 => drop(bytes.drain(from..end)),
+            1 => drop(bytes.splice(to..to, noise)),
+            2 => drop(bytes.splice(to..to, bundle[from..end].to_vec())),
+            3 => bytes[from..end].reverse(),
+            _ => {
+                let (one, other) = (from.min(to), from.max(to));
+                let length = length.min(other - one).min(bundle.len() - other);
+                let (left, right) = bytes.split_at_mut(other);
+                left[one..one + length].swap_with_slice(&mut right[..length]);
+            }
+        }
+        prop_assert_eq!(verified(&bytes).valid, bytes == *bundle);
+    }
+}
+
+/// Whole records exchanged with all their offsets: the layout has one order.
+#[test]
+fn members_in_another_order_are_refused() {
+    let bundle = tiny();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bundle.as_slice())).unwrap();
+    let names = members(&zip);
+    for (order, valid) in [((0..names.len()).collect::<Vec<_>>(), true), ([1, 0].into_iter().chain(2..names.len()).collect(), false)] {
+        let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for index in order {
+            out.raw_copy_file(zip.by_index_raw(index).unwrap()).unwrap();
+        }
+        let report = verified(&out.finish().unwrap().into_inner());
+        assert_eq!(report.valid, valid, "{:#?}", report.problems);
+        assert!(report.problems.iter().all(|p| p.kind == ProblemKind::Layout && p.offset.is_some()), "{:#?}", report.problems);
+    }
+}
+
+/// What an earlier version wrote: the same members, deflated.
+#[test]
+fn a_bundle_whose_members_are_deflated_is_read() {
+    let bundle = tiny();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bundle.as_slice())).unwrap();
+    let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .system(zip::System::Unix)
+        .last_modified_time(zip::DateTime::default());
+    for index in 0..zip.len() {
+        let mut member = zip.by_index(index).unwrap();
+        let name = member.name().unwrap().into_owned();
+        if member.is_dir() {
+            out.add_directory(name.clone(), options.unix_permissions(0o755)).unwrap();
+            continue;
+        }
+        out.start_file(name.clone(), options.unix_permissions(0o644)).unwrap();
+        std::io::copy(&mut member, &mut out).unwrap();
+    }
+    let report = verified(&out.finish().unwrap().into_inner());
+    assert!(report.valid, "{:#?}", report.problems);
+}
+
+#[test]
+fn a_report_beyond_its_bound_is_refused_before_it_is_read() {
+    let (mut report, memory) = small();
+    let folder = tempfile::tempdir().unwrap();
+    let bag = unpack(&build(&mut report, &memory, &Options::default()), folder.path());
+    let file = std::fs::File::create(bag.join("report.json")).unwrap();
+    file.set_len(greffier::model::report::MAX_REPORT_BYTES + 1).unwrap();
+    let outcome = verify::verify(&bag).unwrap();
+    assert!(outcome.problems.iter().any(|p| p.kind == ProblemKind::TooLarge && p.path.as_deref() == Some("report.json")), "{outcome:#?}");
+}
+
+/// One content, one spelling: a manifest that other tools read alike is still not the one that was written.
+#[test]
+fn manifests_of_a_bundle_have_one_spelling() {
+    type Respell = fn(&str) -> String;
+    let cases: [(&str, Respell); 4] = [
+        ("CRLF", |text| text.replace('\n', "\r\n")),
+        ("md5sum's star", |text| text.replacen("  ", " *", 1)),
+        ("upper case", |text| text.replacen(char::is_alphabetic, "A", 1)),
+        ("another order", |text| text.lines().rev().map(|l| format!("{l}\n")).collect()),
+    ];
+    for (what, respell) in cases {
+        let (mut report, memory) = small();
+        let folder = tempfile::tempdir().unwrap();
+        let bag = unpack(&build(&mut report, &memory, &Options::default()), folder.path());
+        let path = bag.join("tagmanifest-sha256.txt");
+        let text = respell(&std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, text).unwrap();
+        assert!(!verify::verify(&bag).unwrap().valid, "{what}");
     }
 }
 
