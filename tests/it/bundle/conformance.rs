@@ -227,7 +227,7 @@ fn names_in_a_zip_that_leave_the_bag_are_refused() {
         let mut bytes = packed(&bag, &[(placeholder.as_str(), b"x")]);
         rename(&mut bytes, &placeholder, hostile);
         let report = of_zip(&bytes);
-        assert_eq!(kinds(&report), [ProblemKind::UnsafePath], "{hostile:?}: {:#?}", report.problems);
+        assert!(kinds(&report).contains(&ProblemKind::UnsafePath), "{hostile:?}: {:#?}", report.problems);
     }
 }
 
