@@ -9,18 +9,16 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
 use super::limited::Limited;
-use super::verify::MAX_TAG_FILE;
+use super::verify::largest_tag_file;
+use super::zip_reader::ZIP64_FROM;
 use super::{BundleError, BundleSummary, Options, PROFILE_IDENTIFIER, PayloadSource, html, index_csv, layout, names};
-use crate::model::format::{Family, Format};
 use crate::model::report::{ItemReport, MAX_REPORT_BYTES, Report};
 use crate::model::text::display_safe;
 use crate::model::work::Work;
 
-/// Fixed, because another level gives other bytes.
-const DEFLATE_LEVEL: i64 = 6;
+/// `bagit.txt` (RFC 8493 §2.1.1).
+pub(super) const DECLARATION: &[u8] = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n";
 pub(super) const BUFFER: usize = 128 * 1024;
-/// Above this a local header needs ZIP64 sizes. Lower than 4 GiB because a deflated member may grow a little.
-const ZIP64_FROM: u64 = 0xFF00_0000;
 
 /// Writes the bundle of `report` to `out`. Puts the report's items in canonical order and sets their `path` and
 /// `withheld`, so that what the caller shows is what the bundle says.
@@ -65,7 +63,7 @@ pub fn write<W: Write + Seek>(
     }
 
     let mut tags = Tags { zip: ZipWriter::new(out), root: &root, work, listed: BTreeMap::new() };
-    tags.bytes("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n")?;
+    tags.bytes("bagit.txt", DECLARATION)?;
     tags.bytes("bag-info.txt", bag_info(report, payload.len() as u64, payload_bytes).as_bytes())?;
     let page = html::PageOptions { previews: &options.previews, link_base: Some("") };
     let page_bytes = tags.write("index.html", |out| html::render_to(report, &page, out))?;
@@ -85,11 +83,10 @@ pub fn write<W: Write + Seek>(
 
     let mut zip = tags.zip;
     // RFC 8493 §2.1.2 wants the payload directory even when nothing is in it.
-    zip.add_directory(format!("{root}/data"), member(CompressionMethod::Stored, 0).unix_permissions(0o755))?;
+    zip.add_directory(format!("{root}/data"), member(0).unix_permissions(0o755))?;
     let mut buffer = vec![0; BUFFER];
     for (path, sha256, size, item) in &payload {
-        let method = compression(item.facts.as_ref().and_then(|f| f.format), path);
-        zip.start_file(format!("{root}/{path}"), member(method, *size))?;
+        zip.start_file(format!("{root}/{path}"), member(*size))?;
         copy(item, sha256, *size, sources, &mut zip, &mut buffer, work)?;
     }
     zip.finish()?.flush()?;
@@ -149,27 +146,17 @@ fn copy(
     Ok(())
 }
 
-fn member(method: CompressionMethod, size: u64) -> SimpleFileOptions {
+/// Nothing is deflated. Most proofs are compressed already, and a deflate stream has many spellings of one content:
+/// stored, every byte of a bundle is either covered by a digest or fixed by [`super::zip_reader`], so that any changed
+/// byte is found, and the bytes do not depend on the version of a compressor.
+fn member(size: u64) -> SimpleFileOptions {
     SimpleFileOptions::default()
-        .compression_method(method)
-        .compression_level((method == CompressionMethod::Deflated).then_some(DEFLATE_LEVEL))
+        .compression_method(CompressionMethod::Stored)
         // 1980-01-01 00:00, the earliest that a ZIP can say: it says nothing.
         .last_modified_time(DateTime::default())
         .unix_permissions(0o644)
         .system(System::Unix)
         .large_file(size >= ZIP64_FROM)
-}
-
-/// Deflate only what gains by it: most proofs are packages, pictures and videos, compressed already.
-fn compression(format: Option<Format>, path: &str) -> CompressionMethod {
-    let gains = match format {
-        Some(format) => {
-            matches!(format.family(), Family::Text | Family::Ole)
-                || matches!(format, Format::Xml | Format::Json | Format::Rtf | Format::Eml | Format::Bmp | Format::Dicom | Format::Sqlite)
-        }
-        None => path.rsplit_once('.').is_some_and(|(_, e)| matches!(e.to_ascii_lowercase().as_str(), "txt" | "csv" | "xml" | "json")),
-    };
-    if gains { CompressionMethod::Deflated } else { CompressionMethod::Stored }
 }
 
 /// The tag files, written one after the other and hashed on the way.
@@ -193,9 +180,8 @@ impl<W: Write + Seek> Tags<'_, W> {
         content: impl FnOnce(&mut Limited<'_, &mut ZipWriter<W>>) -> Result<(), BundleError>,
     ) -> Result<u64, BundleError> {
         // None reaches the size from which ZIP64 is needed.
-        self.zip.start_file(format!("{}/{path}", self.root), member(CompressionMethod::Deflated, 0))?;
-        let max = if path == "report.json" { MAX_REPORT_BYTES } else { MAX_TAG_FILE };
-        let mut out = Limited::new(&mut self.zip, path, max, self.work);
+        self.zip.start_file(format!("{}/{path}", self.root), member(0))?;
+        let mut out = Limited::new(&mut self.zip, path, largest_tag_file(path), self.work);
         let written = content(&mut out);
         out.checked(written)?;
         let (size, sha256) = out.finish();
@@ -203,9 +189,6 @@ impl<W: Write + Seek> Tags<'_, W> {
         Ok(size)
     }
 }
-
-/// What is larger than this needs ZIP64, and no tag file may.
-const _: () = assert!(MAX_TAG_FILE < ZIP64_FROM && MAX_REPORT_BYTES <= MAX_TAG_FILE);
 
 /// Writes `report.json` as it stands in a bundle to `out`; returns its size, bytes.
 ///
@@ -313,13 +296,5 @@ mod tests {
         for wrong in ["", "2026-02-30T00:00:00Z", "20/02/2026 12:00", "é2026-02-20"] {
             assert_eq!(day(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn only_what_gains_by_it_is_deflated() {
-        assert_eq!(compression(Some(Format::Png), "a.txt"), CompressionMethod::Stored);
-        assert_eq!(compression(Some(Format::Csv), "a"), CompressionMethod::Deflated);
-        assert_eq!(compression(Some(Format::Doc), "a"), CompressionMethod::Deflated);
-        assert_eq!(compression(None, "a.bin"), CompressionMethod::Stored);
     }
 }

@@ -25,9 +25,10 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::limited::Limited;
-use super::verify::MAX_TAG_FILE;
+use super::verify::largest_tag_file;
 use super::{BundleError, Preview};
 use crate::model::facts::{Detail, Facts, TrackKind};
+use crate::model::format::{Family, Format};
 use crate::model::gazelle::GazelleFacts;
 use crate::model::messages::bytes;
 use crate::model::report::{ItemReport, ObsoleteRow, PreuveReport, Report};
@@ -75,7 +76,7 @@ pub struct PageOptions<'a> {
 /// As [`render_to`].
 pub fn render(report: &Report, options: &PageOptions, work: &Work) -> Result<String, BundleError> {
     let mut page = Vec::new();
-    render_to(report, options, &mut Limited::new(&mut page, "index.html", MAX_TAG_FILE, work))?;
+    render_to(report, options, &mut Limited::new(&mut page, "index.html", largest_tag_file("index.html"), work))?;
     String::from_utf8(page).map_err(|e| io::Error::other(e).into())
 }
 
@@ -84,7 +85,7 @@ pub fn render(report: &Report, options: &PageOptions, work: &Work) -> Result<Str
 /// # Errors
 /// As [`render`]; or `out` cannot be written.
 pub fn write(report: &Report, options: &PageOptions, out: impl Write, work: &Work) -> Result<(), BundleError> {
-    render_to(report, options, &mut Limited::new(out, "index.html", MAX_TAG_FILE, work))
+    render_to(report, options, &mut Limited::new(out, "index.html", largest_tag_file("index.html"), work))
 }
 
 /// Writes the page, piece by piece.
@@ -739,6 +740,42 @@ fn scenario_of<'a>(exigences: &'a mut Vec<ExigenceView>, preuve: &PreuveReport) 
     &mut scenarios[at]
 }
 
+/// Whether a browser that follows a link to this file runs nothing of it: a format that it shows without scripts, or
+/// hands to another program, under a name by which it takes the file for that format. Of a local file the extension
+/// alone decides, and content is guessed where the extension is unknown; so both must agree. What is missing here can
+/// still be opened from its folder.
+fn is_inert_in_a_browser(format: Format, path: &str) -> bool {
+    let inert = match format.family() {
+        Family::Pdf | Family::Ooxml | Family::Odf | Family::Ole | Family::Text | Family::Image | Family::Video | Family::Zip => true,
+        Family::Other => matches!(
+            format,
+            Format::Json
+                | Format::Rtf
+                | Format::Gif
+                | Format::Bmp
+                | Format::Tiff
+                | Format::Webp
+                | Format::Heif
+                | Format::Mkv
+                | Format::Audio
+                | Format::Rar
+                | Format::SevenZip
+                | Format::Dicom
+        ),
+    };
+    let file_name = path.rsplit('/').next().unwrap_or(path);
+    let extension = file_name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    inert
+        && extension.is_some_and(|extension| {
+            match format.family() {
+                // Text has no signature that would keep a browser from guessing: only names that it knows as plain.
+                Family::Text => matches!(extension.as_str(), "txt" | "csv"),
+                // Flat OpenDocument is XML.
+                _ => extension != "fods" && format.extensions().contains(&extension.as_str()),
+            }
+        })
+}
+
 impl ItemView {
     fn new(number: usize, item: &ItemReport, options: &PageOptions, pictures: &Pictures, history: &History) -> Self {
         let (notices, findings): (Vec<&Finding>, Vec<&Finding>) = item.findings.iter().partition(|f| f.severity == Severity::Notice);
@@ -751,7 +788,11 @@ impl ItemView {
             name: line(&item.name),
             filed: filed(item),
             link: item.link,
-            href: item.path.as_deref().and_then(|path| options.link_base.map(|base| format!("{base}{}", percent_encode(path)))),
+            href: item
+                .path
+                .as_deref()
+                .filter(|path| facts.and_then(|f| f.format).is_some_and(|format| is_inert_in_a_browser(format, path)))
+                .and_then(|path| options.link_base.map(|base| format!("{base}{}", percent_encode(path)))),
             path: item.path.as_deref().map(|p| display_safe(p, 300)),
             status: Status::of(item.verdict),
             change: history.of(&item.id),

@@ -20,19 +20,34 @@ use serde::Serialize;
 use sha2::{Digest, Sha256, Sha512};
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::zip_reader::{ContainerError, MemberError, ZipReader};
+use super::zip_reader::{ContainerError, Member, MemberError, ZipReader};
 use super::{PROFILE_IDENTIFIER, names};
-use crate::model::report::Report;
+use crate::model::report::{MAX_REPORT_BYTES, Report};
 use crate::model::text::display_safe;
 use crate::model::{Text, Verdict};
 
 /// The schema of [`VerifyReport`] as JSON.
 pub const SCHEMA: &str = "greffier/verify/1";
 
-/// Largest tag file that is read into memory, bytes.
-pub(super) const MAX_TAG_FILE: u64 = 256 * 1024 * 1024;
+/// Largest manifest that is read into memory, bytes: 200,000 files whose paths are as long as they may be.
+const MAX_MANIFEST: u64 = 64 * 1024 * 1024;
+/// Largest `bagit.txt` and `bag-info.txt` that are read into memory, bytes.
+const MAX_DECLARATION: u64 = 1024 * 1024;
+/// Largest tag file of another kind that is written, bytes: pages, tables, copies of Gazelle reports. They are only hashed.
+const MAX_PAGE: u64 = 256 * 1024 * 1024;
+
+/// Bytes that the tag file at `path` may have: what is written is what is read again.
+pub(super) fn largest_tag_file(path: &str) -> u64 {
+    match path {
+        "report.json" => MAX_REPORT_BYTES,
+        "bagit.txt" | "bag-info.txt" => MAX_DECLARATION,
+        "manifest-sha256.txt" | "tagmanifest-sha256.txt" => MAX_MANIFEST,
+        _ => MAX_PAGE,
+    }
+}
+
 /// Most files in a bag.
-const MAX_FILES: usize = 500_000;
+const MAX_FILES: usize = super::zip_reader::MAX_MEMBERS;
 /// Deepest folder of an unpacked bag.
 const MAX_DEPTH: usize = 64;
 /// At most this many problems of one kind are listed; the rest is counted.
@@ -89,6 +104,9 @@ pub struct Problem {
     /// Which file, inside the bag (untrusted).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Where in the ZIP, or in the file that `path` names: the offset of the first byte that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
     /// What it means.
     pub message: Text,
     /// The values: expected and found.
@@ -113,8 +131,8 @@ macro_rules! kinds {
 
 kinds! {
     NotABag: "aucun bagit.txt : ce n'est pas un dossier BagIt", "no bagit.txt: this is not a BagIt bag";
-    Container: "l'archive ZIP est malformée", "the ZIP container is malformed";
-    Overlap: "deux fichiers de l'archive partagent les mêmes octets", "two members of the archive share the same bytes";
+    Container: "ce n'est pas une archive ZIP complète", "this is not a complete ZIP archive";
+    Layout: "l'archive n'a pas exactement la forme qu'écrit greffier, un autre logiciel pourrait en extraire autre chose ; extrayez-la et vérifiez le dossier obtenu", "the archive is not laid out exactly as greffier writes it, another program may extract something else; extract it and verify the folder";
     SizeLies: "le contenu ne correspond pas à ce que l'archive annonce", "the content is not what the archive declares";
     Unreadable: "fichier illisible", "the file cannot be read";
     Duplicate: "le même nom figure deux fois", "the same name stands twice";
@@ -130,6 +148,7 @@ kinds! {
     Fetch: "fetch.txt demande de télécharger des fichiers : refusé", "fetch.txt asks to download files: refused";
     NoManifest: "aucun manifeste de contenu", "no payload manifest";
     ManifestLine: "ligne de manifeste malformée", "malformed manifest line";
+    ManifestForm: "le manifeste n'est pas écrit comme greffier l'écrit", "the manifest is not written as greffier writes it";
     ManifestDuplicate: "le même fichier figure deux fois dans le manifeste", "the manifest lists the same file twice";
     Algorithm: "algorithme d'empreinte non pris en charge", "unsupported checksum algorithm";
     Missing: "fichier annoncé et absent", "a listed file is missing";
@@ -183,43 +202,32 @@ impl Files {
         let zip = match ZipReader::open(File::open(path)?) {
             Ok(zip) => zip,
             Err(ContainerError::Io(e)) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(e),
-            Err(ContainerError::Overlap(name)) => {
-                check.problem(ProblemKind::Overlap, Some(&name), None);
-                return Ok(None);
-            }
             Err(e) => {
-                check.problem(ProblemKind::Container, None, Some(e.to_string()));
+                let (kind, at) = match &e {
+                    ContainerError::NotAZip { at } => (ProblemKind::Container, *at),
+                    ContainerError::TooLarge { at } => (ProblemKind::TooLarge, *at),
+                    ContainerError::Differs { at, .. } => (ProblemKind::Layout, *at),
+                    ContainerError::Io(_) => (ProblemKind::Container, 0),
+                };
+                check.problem_at(kind, None, Some(at), Some(e.to_string()));
                 return Ok(None);
             }
         };
         let mut found: BTreeMap<String, (u64, Spot)> = BTreeMap::new();
-        let mut folded: BTreeMap<String, String> = BTreeMap::new();
-        if zip.members.len() > MAX_FILES {
-            check.problem(ProblemKind::TooLarge, None, Some(format!("{} > {MAX_FILES}", zip.members.len())));
-            return Ok(None);
-        }
+        let mut names = Names::default();
         for (index, member) in zip.members.iter().enumerate() {
             let name = member.name.as_str();
-            if !member.name_is_utf8 || !is_portable(name.strip_suffix('/').unwrap_or(name)) {
-                check.problem(ProblemKind::UnsafePath, Some(name), None);
-                continue;
-            }
-            if member.special {
-                check.problem(ProblemKind::SpecialFile, Some(name), None);
+            if !is_portable(name.strip_suffix('/').unwrap_or(name)) {
+                check.problem_at(ProblemKind::UnsafePath, Some(name), Some(member.header), None);
                 continue;
             }
             if name.ends_with('/') {
-                if member.size != 0 {
-                    check.problem(ProblemKind::SizeLies, Some(name), Some(format!("{} bytes in a folder", member.size)));
-                }
                 continue;
             }
-            // Unpacking writes one over the other, here or on a system that ignores case.
-            if let Some(other) = folded.insert(names::fold(name), name.to_owned()) {
-                check.problem(ProblemKind::Duplicate, Some(name), (other != name).then_some(other));
-            }
+            names.add(name, check);
             found.insert(name.to_owned(), (member.size, Spot::Member(index)));
         }
+        names.finish(check);
         let root = match found
             .keys()
             .filter_map(|n| n.strip_suffix("bagit.txt"))
@@ -232,6 +240,7 @@ impl Files {
                 return Ok(None);
             }
         };
+        order(&zip.members, &root, check);
         let mut files = BTreeMap::new();
         for (name, place) in found {
             match name.strip_prefix(&root) {
@@ -246,10 +255,15 @@ impl Files {
 
     fn folder(path: &Path, check: &mut Check) -> io::Result<Option<Self>> {
         let mut root = path.to_path_buf();
-        if !root.join("bagit.txt").is_file() {
+        if std::fs::symlink_metadata(root.join("bagit.txt")).is_err() {
             // What an archive manager leaves: a folder with the bag's folder in it.
-            let inside: Vec<PathBuf> =
-                std::fs::read_dir(path)?.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("bagit.txt").is_file()).collect();
+            let inside: Vec<PathBuf> = std::fs::read_dir(path)?
+                .filter_map(Result::ok)
+                // A link leads to a folder that is not inside.
+                .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|e| e.path())
+                .filter(|p| std::fs::symlink_metadata(p.join("bagit.txt")).is_ok())
+                .collect();
             match inside.as_slice() {
                 [one] => root.clone_from(one),
                 _ => {
@@ -259,6 +273,7 @@ impl Files {
             }
         }
         let mut files = BTreeMap::new();
+        let mut names = Names::default();
         let mut todo = vec![(root.clone(), String::new(), 0_usize)];
         while let Some((folder, prefix, depth)) = todo.pop() {
             let mut entries: Vec<_> = std::fs::read_dir(&folder)?.collect::<Result<_, _>>()?;
@@ -273,6 +288,7 @@ impl Files {
                 } else if kind.is_dir() && depth < MAX_DEPTH {
                     todo.push((entry.path(), format!("{name}/"), depth + 1));
                 } else if kind.is_file() && files.len() < MAX_FILES {
+                    names.add(&name, check);
                     files.insert(name, (entry.metadata()?.len(), Spot::Path(entry.path())));
                 } else if kind.is_file() || kind.is_dir() {
                     check.problem(ProblemKind::TooLarge, Some(&name), None);
@@ -281,6 +297,7 @@ impl Files {
                 }
             }
         }
+        names.finish(check);
         Ok(Some(Self { origin: Origin::Folder, files }))
     }
 
@@ -293,7 +310,7 @@ impl Files {
         match (&mut self.origin, spot) {
             (Origin::Zip(zip), Spot::Member(index)) => zip.read(index, sink),
             (Origin::Folder, Spot::Path(path)) => {
-                let mut file = File::open(path)?;
+                let mut file = open_plain(&path)?;
                 let mut buffer = vec![0; 128 * 1024];
                 loop {
                     match file.read(&mut buffer) {
@@ -306,6 +323,81 @@ impl Files {
             }
             _ => Err(io::Error::from(io::ErrorKind::InvalidInput).into()),
         }
+    }
+}
+
+/// Opens a file that was a plain one when its folder was listed. What has been put in its place since is not followed,
+/// and a pipe does not block.
+fn open_plain(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    }
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("no longer a plain file")) }
+}
+
+/// Names that some system takes for one: unpacking or copying the bag there writes one file over the other.
+#[derive(Default)]
+struct Names {
+    files: BTreeMap<String, String>,
+    folders: BTreeMap<String, String>,
+}
+
+impl Names {
+    fn add(&mut self, name: &str, check: &mut Check) {
+        let folded = names::fold(name);
+        for (at, _) in name.match_indices('/') {
+            let folder = name.get(..at).unwrap_or_default();
+            match self.folders.get(&names::fold(folder)) {
+                Some(other) if other != folder => check.problem(ProblemKind::Duplicate, Some(folder), Some(other.clone())),
+                Some(_) => {}
+                None => {
+                    self.folders.insert(names::fold(folder), folder.to_owned());
+                }
+            }
+        }
+        if let Some(other) = self.files.insert(folded, name.to_owned()) {
+            check.problem(ProblemKind::Duplicate, Some(name), (other != name).then_some(other));
+        }
+    }
+
+    /// A file and a folder of one name cannot both be unpacked.
+    fn finish(&self, check: &mut Check) {
+        for (_, name) in self.files.iter().filter(|(folded, _)| self.folders.contains_key(*folded)) {
+            check.problem(ProblemKind::Duplicate, Some(name), Some("a file and a folder".into()));
+        }
+    }
+}
+
+/// The order in which the writer lays members out: tag files, attachments by name, the tag manifest, the payload folder,
+/// and the payload by path. No other folder has a record of its own.
+fn order(members: &[Member], root: &str, check: &mut Check) {
+    const TAGS: [&str; 7] = ["bagit.txt", "bag-info.txt", "index.html", "LISEZ-MOI.txt", "index.csv", "report.json", "manifest-sha256.txt"];
+    let rank = |name: &str| match name {
+        "tagmanifest-sha256.txt" => TAGS.len() + 1,
+        "data/" => TAGS.len() + 2,
+        payload if payload.starts_with("data/") => TAGS.len() + 3,
+        tag => TAGS.iter().position(|t| *t == tag).unwrap_or(TAGS.len()),
+    };
+    let mut before: Option<(usize, &str)> = None;
+    for member in members {
+        let Some(name) = member.name.strip_prefix(root) else { continue };
+        let place = (rank(name), name);
+        // Two of one name are another problem.
+        if before.is_some_and(|before| before > place) || (name.ends_with('/') && name != "data/") {
+            check.problem_at(
+                ProblemKind::Layout,
+                Some(name),
+                Some(member.header),
+                Some(format!("byte {}: expected another member", member.header)),
+            );
+            return;
+        }
+        before = Some(place);
     }
 }
 
@@ -352,21 +444,25 @@ struct Check {
 
 impl Check {
     fn problem(&mut self, kind: ProblemKind, path: Option<&str>, detail: Option<String>) {
+        self.problem_at(kind, path, None, detail);
+    }
+
+    fn problem_at(&mut self, kind: ProblemKind, path: Option<&str>, offset: Option<u64>, detail: Option<String>) {
         self.invalid = true;
-        Self::note(&mut self.problems, &mut self.more, kind, path, detail);
+        Self::note(&mut self.problems, &mut self.more, kind, path, offset, detail);
     }
 
     fn warning(&mut self, kind: ProblemKind, path: Option<&str>, detail: Option<String>) {
-        Self::note(&mut self.warnings, &mut self.more, kind, path, detail);
+        Self::note(&mut self.warnings, &mut self.more, kind, path, None, detail);
     }
 
-    fn note(list: &mut Vec<Problem>, more: &mut u64, kind: ProblemKind, path: Option<&str>, detail: Option<String>) {
+    fn note(list: &mut Vec<Problem>, more: &mut u64, kind: ProblemKind, path: Option<&str>, offset: Option<u64>, detail: Option<String>) {
         if list.iter().filter(|p| p.kind == kind).count() >= MAX_PER_KIND {
             *more += 1;
             return;
         }
         let path = path.map(|p| display_safe(p, 300));
-        list.push(Problem { kind, path, message: kind.text(), detail: detail.map(|d| display_safe(&d, 400)) });
+        list.push(Problem { kind, path, offset, message: kind.text(), detail: detail.map(|d| display_safe(&d, 400)) });
     }
 
     fn finish(self) -> VerifyReport {
@@ -387,12 +483,26 @@ impl Check {
     /// A tag file's bytes; what is wrong with it is noted.
     fn tag_file(&mut self, files: &mut Files, path: &str) -> Option<Vec<u8>> {
         let size = files.size(path)?;
-        if size > MAX_TAG_FILE {
-            self.problem(ProblemKind::TooLarge, Some(path), Some(format!("{size} > {MAX_TAG_FILE}")));
+        let most = largest_tag_file(path);
+        let too_large = |check: &mut Self| check.problem(ProblemKind::TooLarge, Some(path), Some(format!("more than {most} bytes")));
+        if size > most {
+            too_large(self);
             return None;
         }
         let mut bytes = Vec::new();
-        match files.read(path, &mut |piece| bytes.extend_from_slice(piece)) {
+        let mut grown = false;
+        // The size of a file in a folder may have changed since the folder was listed.
+        let read = files.read(path, &mut |piece| {
+            grown |= (bytes.len() + piece.len()) as u64 > most;
+            if !grown {
+                bytes.extend_from_slice(piece);
+            }
+        });
+        match read {
+            Ok(()) if grown => {
+                too_large(self);
+                None
+            }
             Ok(()) => Some(bytes),
             Err(e) => {
                 self.unreadable(path, &e);
@@ -402,8 +512,11 @@ impl Check {
     }
 
     fn unreadable(&mut self, path: &str, error: &MemberError) {
-        let kind = if matches!(error, MemberError::Lies(_)) { ProblemKind::SizeLies } else { ProblemKind::Unreadable };
-        self.problem(kind, Some(path), Some(error.to_string()));
+        let (kind, offset) = match error {
+            MemberError::Lies { at, .. } => (ProblemKind::SizeLies, Some(*at)),
+            MemberError::Io(_) => (ProblemKind::Unreadable, None),
+        };
+        self.problem_at(kind, Some(path), offset, Some(error.to_string()));
     }
 
     fn bag(&mut self, files: &mut Files) {
@@ -416,6 +529,9 @@ impl Check {
         let ours = value("BagIt-Profile-Identifier") == Some(PROFILE_IDENTIFIER);
         self.oxum(files, &info);
 
+        if ours && let Some(bytes) = self.tag_file(files, "bagit.txt") {
+            self.exact("bagit.txt", &bytes, super::bag::DECLARATION, ProblemKind::Declaration);
+        }
         let manifests = self.manifests(files, encoding, "manifest-");
         let tag_manifests = self.manifests(files, encoding, "tagmanifest-");
         if manifests.is_empty() || (ours && !manifests.contains_key(&Algorithm::Sha256)) {
@@ -423,6 +539,18 @@ impl Check {
         }
         if ours && !tag_manifests.contains_key(&Algorithm::Sha256) {
             self.problem(ProblemKind::NoManifest, Some("tagmanifest-sha256.txt"), None);
+        }
+
+        if ours {
+            for (name, listed) in [("manifest-sha256.txt", &manifests), ("tagmanifest-sha256.txt", &tag_manifests)] {
+                let Some(listed) = listed.get(&Algorithm::Sha256) else { continue };
+                let mut lines: Vec<(&str, &str)> = listed.iter().map(|l| (l.path.as_str(), l.checksum.as_str())).collect();
+                lines.sort_unstable();
+                let expected: String = lines.iter().map(|(path, checksum)| format!("{checksum}  {path}\n")).collect();
+                if let Some(bytes) = self.tag_file(files, name) {
+                    self.exact(name, &bytes, expected.as_bytes(), ProblemKind::ManifestForm);
+                }
+            }
         }
 
         // Every file is read once, whatever number of manifests list it.
@@ -444,10 +572,20 @@ impl Check {
         for (algorithm, lines) in &tag_manifests {
             listed_tags.extend(self.compare(files, &digests, *algorithm, lines));
         }
+        // A tag manifest cannot list itself. Greffier writes one; of other bags, those that were read as manifests.
+        let tag_manifest_names: BTreeSet<String> = files
+            .files
+            .keys()
+            .filter(|p| match p.strip_prefix("tagmanifest-").and_then(|p| p.strip_suffix(".txt")) {
+                Some(algorithm) => algorithm == "sha256" || (!ours && !algorithm.contains('/')),
+                None => false,
+            })
+            .cloned()
+            .collect();
         let stray: Vec<String> = files
             .files
             .keys()
-            .filter(|p| !p.starts_with("data/") && !p.starts_with("tagmanifest-") && !listed_tags.contains(*p))
+            .filter(|p| !p.starts_with("data/") && !tag_manifest_names.contains(*p) && !listed_tags.contains(*p))
             .cloned()
             .collect();
         for path in stray {
@@ -462,6 +600,14 @@ impl Check {
             self.report(files, &digests, value("External-Identifier"));
         } else {
             self.warning(ProblemKind::NotOurs, None, None);
+        }
+    }
+
+    /// Of our own bags, a tag file with one spelling: names the first byte that differs.
+    fn exact(&mut self, path: &str, found: &[u8], expected: &[u8], kind: ProblemKind) {
+        if found != expected && !self.problems.iter().any(|p| p.path.as_deref() == Some(path)) {
+            let at = found.iter().zip(expected).take_while(|(a, b)| a == b).count();
+            self.problem_at(kind, Some(path), Some(at as u64), Some(format!("byte {at}")));
         }
     }
 

@@ -13,6 +13,7 @@ use greffier::model::report::{PreuveReport, Report, SlotReport, Withheld};
 use greffier::model::submission::FiledUnder;
 use greffier::model::work::Work;
 use greffier::model::{Category, Facts, Format, Place, Severity, Text, Verdict};
+use proptest::prelude::*;
 use synthetic::{HOSTILE, Memory, candidature, empty, finding, item};
 
 fn build(report: &mut Report, memory: &Memory, options: &Options) -> Vec<u8> {
@@ -269,11 +270,57 @@ fn the_page_shows_hostile_text_as_text() {
         assert!(!page.contains(forbidden), "{forbidden}");
     }
     let page = unescaped(&page);
-    for one in report.items.iter().filter_map(|i| i.path.as_deref()) {
+    // Of a file whose format was not found, nothing says that a browser runs nothing of it.
+    for one in report.items.iter().filter(|i| i.facts.as_ref().is_some_and(|f| f.format.is_some())).filter_map(|i| i.path.as_deref()) {
         assert!(page.contains(&format!("href=\"{}\"", html::percent_encode(one))), "{one}");
     }
     for preuve in &report.preuves {
         assert!(page.contains(&format!("<bdi>{}</bdi>", preuve.id)), "{}", preuve.id);
+    }
+}
+
+/// A link is made only where the format found and the name are both of a kind that a browser does not run.
+#[test]
+fn what_a_browser_would_run_is_never_linked() {
+    const SVG: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"><script>alert(1)</script></svg>";
+    const XHTML: &str = "<?xml version=\"1.0\"?><html xmlns=\"http://www.w3.org/1999/xhtml\"><script>alert(1)</script></html>";
+    const XSL: &str = "<?xml version=\"1.0\"?><?xml-stylesheet type=\"text/xsl\" href=\"#\"?><a/>";
+    const HTML: &str = "<!DOCTYPE html><script>alert(1)</script>";
+    const MHT: &str = "MIME-Version: 1.0\r\nSubject: x\r\nFrom: a@b\r\nContent-Type: multipart/related; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n<script>alert(1)</script>\r\n--b--\r\n";
+    const TEXT: &str = "Bonjour, voici la preuve.\n";
+    let cases = [
+        ("a.svg", SVG, Some(Format::Svg), false),
+        ("a.xml", SVG, Some(Format::Svg), false),
+        ("a.png", SVG, Some(Format::Svg), false),
+        ("a.xhtml", XHTML, Some(Format::Html), false),
+        ("a.xml", XHTML, Some(Format::Xml), false),
+        ("a.xsl", XSL, Some(Format::Xml), false),
+        ("a.xml", XSL, Some(Format::Xml), false),
+        ("a.html", HTML, Some(Format::Html), false),
+        ("a.pdf", HTML, Some(Format::Html), false),
+        ("a.mht", MHT, Some(Format::Eml), false),
+        ("a.eml", MHT, Some(Format::Eml), false),
+        ("a.svg", TEXT, Some(Format::Txt), false),
+        ("a.xml", TEXT, Some(Format::Txt), false),
+        ("a.rdf", TEXT, Some(Format::Txt), false),
+        ("a", TEXT, Some(Format::Txt), false),
+        ("a.png", TEXT, None, false),
+        ("a.txt", TEXT, Some(Format::Txt), true),
+        ("a.TXT", XHTML, Some(Format::Txt), true),
+        ("a.png", TEXT, Some(Format::Png), true),
+    ];
+    for (name, content, format, linked) in cases {
+        let (mut report, mut memory) = small();
+        let mut one = item(&mut memory, "x", FiledUnder::Preuve("INS.02.01.01".into()), name, content.as_bytes().to_vec());
+        one.facts = Some(Facts { format, ..Facts::of_size(content.len() as u64) });
+        report.items.push(one);
+        report.preuves[0].items.push("x".into());
+        let page = unescaped(&read(&build(&mut report, &memory, &Options::default()), "index.html"));
+        let path = report.items.iter().find(|i| i.id == "x").and_then(|i| i.path.clone());
+        let found = path.is_some_and(|path| page.contains(&format!("href=\"{}\"", html::percent_encode(&path))));
+        assert_eq!(found, linked, "{name} as {format:?}");
+        // The same page links what is inert, so that the search above can find something.
+        assert!(page.contains("href=\"data/ins/"), "{name}");
     }
 }
 
@@ -346,6 +393,197 @@ fn cells_of_the_table_are_counted_and_never_formulas() {
     assert_eq!(rows, report.items.len() + missing + removed);
 }
 
+/// What programs that read local headers, other hosts or extra fields would unpack otherwise: each is refused at the
+/// offset of the field that differs.
+#[test]
+fn a_bundle_with_a_second_reading_is_refused_at_its_offset() {
+    let (mut report, memory) = small();
+    let bundle = build(&mut report, &memory, &Options::default());
+    let end = bundle.len() - 22;
+    let word = |at: usize| u32::from_le_bytes(bundle[at..at + 4].try_into().unwrap());
+    let (size, directory) = (word(end + 12), word(end + 16) as usize);
+    let name_length = usize::from(u16::from_le_bytes(bundle[directory + 28..directory + 30].try_into().unwrap()));
+
+    let changed = |at: usize, value: u8| {
+        let mut bytes = bundle.clone();
+        bytes[at] = value;
+        bytes
+    };
+    // Offsets of the directory stay true: the bytes stand before the first record or behind the first central name.
+    let mut stub = b"#!/bin/sh\n".to_vec();
+    stub.extend(&bundle);
+    let mut at = directory + 10;
+    while at < end + 10 {
+        let header = u32::from_le_bytes(stub[at + 42..at + 46].try_into().unwrap()) + 10;
+        stub[at + 42..at + 46].copy_from_slice(&header.to_le_bytes());
+        let length = |o: usize| usize::from(u16::from_le_bytes([stub[at + o], stub[at + o + 1]]));
+        at += 46 + length(28) + length(30) + length(32);
+    }
+    stub[end + 26..end + 30].copy_from_slice(&(directory as u32 + 10).to_le_bytes());
+    let inserted = |length_field: usize, field: &[u8]| {
+        let mut bytes = bundle.clone();
+        bytes[end + 12..end + 16].copy_from_slice(&(size + field.len() as u32).to_le_bytes());
+        bytes[directory + length_field] = field.len() as u8;
+        let after_name = directory + 46 + name_length;
+        bytes.splice(after_name..after_name, field.iter().copied());
+        bytes
+    };
+
+    let cases = [
+        ("a program in front", stub, directory + 10 + 42),
+        ("a local header says encrypted", changed(6, bundle[6] | 1), 6),
+        ("a local CRC-32 differs", changed(14, !bundle[14]), 14),
+        ("a local size differs", changed(22, !bundle[22]), 22),
+        ("another host", changed(directory + 5, 19), directory + 5),
+        ("a Unicode path field", inserted(30, b"\x75\x70\x06\0\x01\0\0\0\0x"), directory + 30),
+        ("a comment on a member", inserted(32, b"comment"), directory + 32),
+        ("a count on this disk", changed(end + 8, !bundle[end + 8]), end + 8),
+    ];
+    for (what, bytes, at) in cases {
+        let report = verified(&bytes);
+        let [problem] = report.problems.as_slice() else { panic!("{what}: {:#?}", report.problems) };
+        assert_eq!(problem.kind, ProblemKind::Layout, "{what}");
+        assert_eq!(problem.offset, Some(at as u64), "{what}: {problem:?}");
+        let detail = problem.detail.clone().unwrap_or_default();
+        assert!(detail.starts_with(&format!("byte {at}: expected ")), "{what}: {detail}");
+    }
+}
+
+/// The smallest sealed thing: one proof and a short page, so that every byte can be tried.
+fn tiny() -> Vec<u8> {
+    let (mut report, memory) = small();
+    report.items.retain(|i| i.id == "c2");
+    report.preuves.clear();
+    report.slots.clear();
+    build(&mut report, &memory, &Options::default())
+}
+
+/// Of a bundle, every byte is covered by a digest or fixed by the layout. The page is taken whole: of its bytes, which
+/// are all alike to the reader, one in 41.
+#[test]
+fn one_flipped_bit_anywhere_is_found() {
+    let bundle = tiny();
+    assert!(verified(&bundle).valid, "{:#?}", verified(&bundle));
+    let page = read(&bundle, "index.html").len();
+    let start = bundle.windows(15).position(|w| w == b"<!doctype html>" || w == b"<!DOCTYPE html>").expect("the page");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut tried = 0;
+    for at in (0..bundle.len()).filter(|at| !(start..start + page).contains(at) || at % 41 == 0) {
+        let mut bytes = bundle.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(file.path(), &bytes).unwrap();
+        assert!(!verify::verify(file.path()).unwrap().valid, "bit {} of byte {at}", at % 8);
+        tried += 1;
+    }
+    assert!(tried > 5_000, "{tried}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Bytes removed, put in, repeated, exchanged: any that give other bytes are found.
+    #[test]
+    fn a_changed_range_anywhere_is_found(
+        from in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(),
+        length in 1_usize..400,
+        noise in proptest::collection::vec(any::<u8>(), 1..60),
+        how in 0_u8..5,
+    ) {
+        static BUNDLE: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(tiny);
+        let bundle = &*BUNDLE;
+        let (from, to) = (from.index(bundle.len()), to.index(bundle.len()));
+        let end = (from + length).min(bundle.len());
+        let mut bytes = bundle.clone();
+        match how {
+            0 => drop(bytes.drain(from..end)),
+            1 => drop(bytes.splice(to..to, noise)),
+            2 => drop(bytes.splice(to..to, bundle[from..end].to_vec())),
+            3 => bytes[from..end].reverse(),
+            _ => {
+                let (one, other) = (from.min(to), from.max(to));
+                let length = length.min(other - one).min(bundle.len() - other);
+                let (left, right) = bytes.split_at_mut(other);
+                left[one..one + length].swap_with_slice(&mut right[..length]);
+            }
+        }
+        prop_assert_eq!(verified(&bytes).valid, bytes == *bundle);
+    }
+}
+
+/// Whole records exchanged with all their offsets: the layout has one order.
+#[test]
+fn members_in_another_order_are_refused() {
+    let bundle = tiny();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bundle.as_slice())).unwrap();
+    let names = members(&zip);
+    for (order, valid) in [((0..names.len()).collect::<Vec<_>>(), true), ([1, 0].into_iter().chain(2..names.len()).collect(), false)] {
+        let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for index in order {
+            out.raw_copy_file(zip.by_index_raw(index).unwrap()).unwrap();
+        }
+        let report = verified(&out.finish().unwrap().into_inner());
+        assert_eq!(report.valid, valid, "{:#?}", report.problems);
+        assert!(report.problems.iter().all(|p| p.kind == ProblemKind::Layout && p.offset.is_some()), "{:#?}", report.problems);
+    }
+}
+
+/// What an earlier version wrote: the same members, deflated.
+#[test]
+fn a_bundle_whose_members_are_deflated_is_read() {
+    let bundle = tiny();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bundle.as_slice())).unwrap();
+    let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .system(zip::System::Unix)
+        .last_modified_time(zip::DateTime::default());
+    for index in 0..zip.len() {
+        let mut member = zip.by_index(index).unwrap();
+        let name = member.name().unwrap().into_owned();
+        if member.is_dir() {
+            out.add_directory(name.clone(), options.unix_permissions(0o755)).unwrap();
+            continue;
+        }
+        out.start_file(name.clone(), options.unix_permissions(0o644)).unwrap();
+        std::io::copy(&mut member, &mut out).unwrap();
+    }
+    let report = verified(&out.finish().unwrap().into_inner());
+    assert!(report.valid, "{:#?}", report.problems);
+}
+
+#[test]
+fn a_report_beyond_its_bound_is_refused_before_it_is_read() {
+    let (mut report, memory) = small();
+    let folder = tempfile::tempdir().unwrap();
+    let bag = unpack(&build(&mut report, &memory, &Options::default()), folder.path());
+    let file = std::fs::File::create(bag.join("report.json")).unwrap();
+    file.set_len(greffier::model::report::MAX_REPORT_BYTES + 1).unwrap();
+    let outcome = verify::verify(&bag).unwrap();
+    assert!(outcome.problems.iter().any(|p| p.kind == ProblemKind::TooLarge && p.path.as_deref() == Some("report.json")), "{outcome:#?}");
+}
+
+/// One content, one spelling: a manifest that other tools read alike is still not the one that was written.
+#[test]
+fn manifests_of_a_bundle_have_one_spelling() {
+    type Respell = fn(&str) -> String;
+    let cases: [(&str, Respell); 4] = [
+        ("CRLF", |text| text.replace('\n', "\r\n")),
+        ("md5sum's star", |text| text.replacen("  ", " *", 1)),
+        ("upper case", |text| text.replacen(char::is_alphabetic, "A", 1)),
+        ("another order", |text| text.lines().rev().map(|l| format!("{l}\n")).collect()),
+    ];
+    for (what, respell) in cases {
+        let (mut report, memory) = small();
+        let folder = tempfile::tempdir().unwrap();
+        let bag = unpack(&build(&mut report, &memory, &Options::default()), folder.path());
+        let path = bag.join("tagmanifest-sha256.txt");
+        let text = respell(&std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, text).unwrap();
+        assert!(!verify::verify(&bag).unwrap().valid, "{what}");
+    }
+}
+
 #[test]
 fn whatever_is_done_to_an_unpacked_bundle_is_named() {
     type Change = fn(&Path, &str);
@@ -367,6 +605,11 @@ fn whatever_is_done_to_an_unpacked_bundle_is_named() {
             &[ProblemKind::Oxum, ProblemKind::Extra, ProblemKind::ReportDisagrees],
         ),
         ("an added tag file", |bag, _| std::fs::write(bag.join("macro.js"), "x").unwrap(), &[ProblemKind::Extra]),
+        (
+            "an added file named like a tag manifest",
+            |bag, _| std::fs::write(bag.join("tagmanifest-LISEZ-MOI.html"), "x").unwrap(),
+            &[ProblemKind::Extra],
+        ),
         ("a changed page", |bag, _| std::fs::write(bag.join("index.html"), "x").unwrap(), &[ProblemKind::Changed]),
         ("a changed table", |bag, _| std::fs::write(bag.join("index.csv"), "x").unwrap(), &[ProblemKind::Changed]),
         ("no report", |bag, _| std::fs::remove_file(bag.join("report.json")).unwrap(), &[ProblemKind::Missing, ProblemKind::ReportMissing]),
