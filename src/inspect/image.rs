@@ -9,6 +9,7 @@
 //!    are signals with the figures in them.
 
 mod exif;
+pub(super) mod filter;
 mod jpeg;
 mod luma;
 mod png;

@@ -16,7 +16,7 @@ use crate::model::{Facts, Place, Signal};
 
 /// Units of work of a line, and of each of its bytes.
 const LINE: u64 = 50;
-const LINE_BYTE: u64 = 10;
+const LINE_BYTE: u64 = 70;
 /// Lines that make one chunk of text.
 const CHUNK_LINES: u64 = 50;
 /// Bytes looked at to tell UTF-16 without a mark.

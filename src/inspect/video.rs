@@ -17,7 +17,7 @@ mod samples;
 
 use super::Context;
 use super::media::{Stop, add_metadata};
-use super::trailing::{Trailer, classify, second_format};
+use super::trailing::{Trailer, carried_format, classify};
 use crate::model::facts::{Detail, TrackFacts, TrackKind, VideoFacts};
 use crate::model::{Facts, Format, Place, Signal};
 
@@ -56,7 +56,11 @@ pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
     match walked {
         Ok(()) => {
             quality(&movie, facts);
-            trailing(bytes, movie.end, facts);
+            // Every byte is looked at for a second document.
+            match ctx.budget.work(bytes.len() as u64) {
+                Ok(()) => trailing(bytes, movie.end, facts),
+                Err(exceeded) => exceeded.record(facts, &ctx.budget),
+            }
         }
         Err(Stop::Told) => encryption(&movie, facts),
         Err(Stop::Exceeded(exceeded)) => exceeded.record(facts, &ctx.budget),
@@ -122,7 +126,7 @@ fn trailing(bytes: &[u8], end: Option<usize>, facts: &mut Facts) {
     let place = end.map_or_else(Place::default, |end| Place::byte(end as u64));
     if let Trailer::Document(format) = kind {
         facts.push(Signal::new("video-polyglot").at(place).arg("format", format.label()));
-    } else if let Some(format) = second_format(bytes) {
+    } else if let Some(format) = carried_format(bytes) {
         facts.push(Signal::new("video-polyglot").arg("format", format.label()));
     } else if kind != Trailer::Padding {
         facts.push(Signal::new("video-trailing-data").at(place).arg("trailing_bytes", trailer.len()));

@@ -31,8 +31,8 @@ const MAX_PREFIXES: usize = 1_024;
 /// How many nodes are read between two looks at the CPU clock.
 const NODES_PER_TICK: u32 = 512;
 /// Units of work of a node, and of each byte of markup or text.
-const NODE: u64 = 150;
-const TEXT_BYTE: u64 = 3;
+const NODE: u64 = 600;
+const TEXT_BYTE: u64 = 150;
 
 /// Why a document was not read to its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,6 +17,7 @@ use super::zip_methods::{self, BZIP2, DEFLATE64, LZMA, MAX_WINDOW, XZ, ZSTANDARD
 use super::zip_names::{ClashKind, clashes};
 use super::{Context, Exceeded};
 use crate::model::facts::{ArchiveFacts, Detail, Facts, MemberFacts};
+use crate::model::format::Family;
 use crate::model::text::is_unsafe_to_show;
 use crate::model::{Place, Signal};
 
@@ -196,10 +197,14 @@ fn is_unportable(name: &str) -> bool {
         })
 }
 
+/// Pictures whose facts are kept while an archive is read.
+const MAX_KNOWN_PICTURES: usize = 256;
+
 /// Reads members one at a time; each is dropped before the next.
 fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, archive: &mut ArchiveFacts) -> Result<(), Exceeded> {
     let xdm = is_xdm(index);
     let mut files = 0u64;
+    let mut pictures: BTreeMap<[u8; 32], Facts> = BTreeMap::new();
     for entry in &index.entries {
         ctx.budget.member()?;
         if entry.is_dir() {
@@ -227,7 +232,8 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
                 let content = content.bytes;
                 archive.inflated = archive.inflated.saturating_add(content.len() as u64);
                 member.size = Some(content.len() as u64);
-                member.sha256 = Some(hex::encode(Sha256::digest(&content)));
+                let digest: [u8; 32] = Sha256::digest(&content).into();
+                member.sha256 = Some(hex::encode(digest));
                 // A link's content is the path it points to, not a document.
                 if content.is_empty() && !entry.is_symlink() {
                     // Ordinary in archives (markers, package files); a whole deposit that is empty is another matter.
@@ -236,7 +242,15 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
                     member.facts = Some(Box::new(nothing));
                 } else if !entry.is_symlink() {
                     ctx.depth += 1;
-                    let mut inner = super::inspect(&content, ctx);
+                    // The same picture, such as a logo in each folder, is decoded once. Its facts are small, unlike those of
+                    // documents, which hold text that the budget counts.
+                    let mut inner = match pictures.get(&digest) {
+                        Some(known) => known.clone(),
+                        None => super::inspect(&content, ctx),
+                    };
+                    if inner.format.is_some_and(|f| f.family() == Family::Image) && pictures.len() < MAX_KNOWN_PICTURES {
+                        pictures.entry(digest).or_insert_with(|| inner.clone());
+                    }
                     // Data beside a document is ordinary in an archive; deposited alone it would prove nothing.
                     for signal in &mut inner.signals {
                         let code = match signal.code.as_str() {

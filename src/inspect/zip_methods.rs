@@ -118,8 +118,7 @@ impl<'a> Unpacker<'a> {
     /// than inflate.
     pub const fn units_per_byte(&self) -> u64 {
         match self.0 {
-            Decoder::Deflate { .. } | Decoder::Zstandard { .. } => 0,
-            Decoder::Deflate64 { .. } => 4,
+            Decoder::Deflate { .. } | Decoder::Zstandard { .. } | Decoder::Deflate64 { .. } => 4,
             Decoder::Lzma(_) | Decoder::Xz { .. } => 16,
             Decoder::Bzip2(_) => 32,
         }

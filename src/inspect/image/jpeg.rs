@@ -402,11 +402,8 @@ fn brightness(frame: &Frame, state: &State, image: &mut ImageFacts) {
     };
     let mut luma = Luma::new(across, down);
     for y in 0..down {
-        luma.add_row(
-            y,
-            0,
-            1,
-            (0..across).map(|x| match (colour, frame.components.as_slice()) {
+        let row: Vec<u8> = (0..across)
+            .map(|x| match (colour, frame.components.as_slice()) {
                 (Colour::Rgb, [r, g, b]) => luma_of(mean(r, x, y), mean(g, x, y), mean(b, x, y)),
                 (Colour::Inks { inverted, ycc }, [c, m, y_ink, k]) => {
                     let ink = |component| if inverted { mean(component, x, y) } else { 255 - mean(component, x, y) };
@@ -415,8 +412,9 @@ fn brightness(frame: &Frame, state: &State, image: &mut ImageFacts) {
                 }
                 (_, [first, ..]) => mean(first, x, y),
                 (_, []) => 0,
-            }),
-        );
+            })
+            .collect();
+        luma.add_row(y, 0, 1, &row);
     }
     if let Some(stats) = luma.finish() {
         image.luma_deviation = Some(stats.deviation);

@@ -26,9 +26,10 @@ const MAX_EXIF_BYTES: usize = 256 * 1024;
 const ROWS_PER_TICK: u32 = 64;
 /// Units of work of a chunk, on top of one for each of its bytes, whose checksum is computed.
 const CHUNK: u64 = 1_000;
-/// Units of work of a byte of a row (inflated, filtered) and of a pixel (its brightness).
-const ROW_BYTE: u64 = 4;
-const PIXEL: u64 = 3;
+/// Units of work of a row, of a byte of it (inflated, filtered), and of a pixel on each ground (its brightness).
+const ROW: u64 = 2_000;
+const ROW_BYTE: u64 = 12;
+const PIXEL: u64 = 12;
 
 /// The header (IHDR).
 #[derive(Debug, Clone, Copy)]
@@ -445,7 +446,7 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
         let mut row = vec![0u8; row_bytes + 1];
         for y in 0..down {
             if y.is_multiple_of(ROWS_PER_TICK) {
-                let per_row = row_bytes as u64 * ROW_BYTE + u64::from(across) * PIXEL;
+                let per_row = ROW + row_bytes as u64 * ROW_BYTE + u64::from(across) * PIXEL * grounds.len() as u64;
                 ctx.budget.work(u64::from((down - y).min(ROWS_PER_TICK)) * per_row)?;
             }
             match fill(&mut stream, &mut row) {
@@ -461,7 +462,7 @@ fn pixels(walk: &Walk<'_>, ctx: &mut Context, facts: &mut Facts, image: &mut Ima
                 }
             }
             let Some((filter, current)) = row.split_first_mut() else { break };
-            if !unfilter(*filter, step, &previous, current) {
+            if !super::filter::unfilter(*filter, step, &previous, current) {
                 facts.push(corrupt_at(done, total));
                 return Err(Stop::Told);
             }
@@ -517,61 +518,14 @@ fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> Filled {
     Filled::Whole
 }
 
-/// Reverses one row's filter (clause 9.2), `step` bytes back being the pixel to the left; false for a filter that does not
-/// exist.
-fn unfilter(filter: u8, step: usize, previous: &[u8], row: &mut [u8]) -> bool {
-    match step {
-        1 => unfilter_pixels::<1>(filter, previous, row),
-        2 => unfilter_pixels::<2>(filter, previous, row),
-        3 => unfilter_pixels::<3>(filter, previous, row),
-        4 => unfilter_pixels::<4>(filter, previous, row),
-        6 => unfilter_pixels::<6>(filter, previous, row),
-        _ => unfilter_pixels::<8>(filter, previous, row),
-    }
-}
-
-fn unfilter_pixels<const N: usize>(filter: u8, previous: &[u8], row: &mut [u8]) -> bool {
-    match filter {
-        0 => {}
-        1 => add_prediction::<N>(previous, row, |left, _, _| left),
-        2 => row.iter_mut().zip(previous).for_each(|(x, above)| *x = x.wrapping_add(*above)),
-        3 => add_prediction::<N>(previous, row, |left, above, _| left.midpoint(above)),
-        4 => add_prediction::<N>(previous, row, paeth),
-        _ => return false,
-    }
-    true
-}
-
-/// Adds to each byte what `predict` makes of its neighbours to the left, above, and above to the left. Pixels are `N` bytes;
-/// a row holds whole ones.
-fn add_prediction<const N: usize>(previous: &[u8], row: &mut [u8], predict: impl Fn(u8, u8, u8) -> u8) {
-    let (mut left, mut corner) = ([0; N], [0; N]);
-    for (pixel, above) in row.as_chunks_mut::<N>().0.iter_mut().zip(previous.as_chunks::<N>().0) {
-        for i in 0..N {
-            pixel[i] = pixel[i].wrapping_add(predict(left[i], above[i], corner[i]));
-        }
-        (left, corner) = (*pixel, *above);
-    }
-}
-
-fn paeth(left: u8, above: u8, corner: u8) -> u8 {
-    let (a, b, c) = (i16::from(left), i16::from(above), i16::from(corner));
-    let (from_left, from_above, from_corner) = ((b - c).abs(), (a - c).abs(), (a + b - 2 * c).abs());
-    if from_left <= from_above && from_left <= from_corner {
-        left
-    } else if from_above <= from_corner {
-        above
-    } else {
-        corner
-    }
-}
-
 /// The picture as it is seen on one ground, where it is transparent.
 struct Ground {
     over: fn(u8, u8) -> u8,
     /// Luma of every palette entry.
     palette: Vec<u8>,
     luma: Luma,
+    /// The brightness of the samples of one row.
+    samples: Vec<u8>,
 }
 
 impl Ground {
@@ -579,42 +533,62 @@ impl Ground {
         let entries = walk.palette.unwrap_or_default().chunks_exact(3);
         let alpha = |i: usize| walk.alpha.get(i).copied().unwrap_or(255);
         let palette = entries.enumerate().map(|(i, c)| over(luma_of(c[0], c[1], c[2]), alpha(i))).collect();
-        Self { over, palette, luma: Luma::new(header.width, header.height) }
+        Self { over, palette, luma: Luma::new(header.width, header.height), samples: Vec::new() }
     }
 
-    fn add(&mut self, header: Header, row: &[u8], across: u32, at: (u32, u32, u32)) {
-        add_luma(header, &self.palette, self.over, row, across, &mut self.luma, at);
+    fn add(&mut self, header: Header, row: &[u8], across: u32, (x0, y, dx): (u32, u32, u32)) {
+        self.samples.clear();
+        self.samples.resize(across as usize, 0);
+        row_luma(header, &self.palette, self.over, row, &mut self.samples);
+        self.luma.add_row(y, x0, dx, &self.samples);
     }
 }
 
-fn add_luma(
-    header: Header,
-    palette: &[u8],
-    over: fn(u8, u8) -> u8,
-    row: &[u8],
-    across: u32,
-    luma: &mut Luma,
-    (x0, y, dx): (u32, u32, u32),
-) {
+/// Writes the brightness of the pixels of one unfiltered `row` to `out`. The loops count by hand for the reason that
+/// [`Luma::add_row`] gives.
+fn row_luma(header: Header, palette: &[u8], over: fn(u8, u8) -> u8, row: &[u8], out: &mut [u8]) {
     // 16-bit samples are big-endian: the first byte is all that luma needs.
     let wide = usize::from(header.depth == 16) + 1;
+    let depth = usize::from(header.depth);
+    let bytes = header.channels() * wide;
+    // A row holds whole pixels; of fewer than eight bits each, `row` holds several to the byte.
+    let count = if depth >= 8 { out.len().min(row.len() / bytes) } else { out.len().min(row.len() * 8 / depth.max(1)) };
+    let mut x = 0;
     match header.color {
-        2 => luma.add_row(y, x0, dx, row.chunks_exact(3 * wide).map(|p| luma_of(p[0], p[wide], p[2 * wide]))),
-        4 => luma.add_row(y, x0, dx, row.chunks_exact(2 * wide).map(|p| over(p[0], p[wide]))),
-        6 => luma.add_row(y, x0, dx, row.chunks_exact(4 * wide).map(|p| over(luma_of(p[0], p[wide], p[2 * wide]), p[3 * wide]))),
-        color => {
-            let depth = u32::from(header.depth);
-            if depth >= 8 && color == 0 {
-                return luma.add_row(y, x0, dx, row.chunks_exact(wide).map(|p| p[0]));
+        2 | 6 => {
+            let opaque = header.color == 2;
+            while x < count {
+                let at = x * bytes;
+                let luma = luma_of(row[at], row[at + wide], row[at + 2 * wide]);
+                out[x] = if opaque { luma } else { over(luma, row[at + 3 * wide]) };
+                x += 1;
             }
-            let most = (1u32 << depth.min(8)) - 1;
-            let samples = (0..across).map(|i| {
-                let bit = i as usize * depth as usize;
-                let byte = u32::from(row.get(bit / 8).copied().unwrap_or(0));
-                let value = byte >> (8u32.saturating_sub(depth) - (bit % 8) as u32) & most;
-                if color == 3 { palette.get(value as usize).copied().unwrap_or(0) } else { (value * 255 / most.max(1)) as u8 }
-            });
-            luma.add_row(y, x0, dx, samples);
+        }
+        4 => {
+            while x < count {
+                out[x] = over(row[x * bytes], row[x * bytes + wide]);
+                x += 1;
+            }
+        }
+        0 if depth >= 8 => {
+            while x < count {
+                out[x] = row[x * bytes];
+                x += 1;
+            }
+        }
+        color => {
+            // What each value of a sample looks like, once for the row: at most 256 of them.
+            let most = (1usize << depth.min(8)) - 1;
+            let mut shades = [0u8; 256];
+            for (value, shade) in shades.iter_mut().enumerate().take(most + 1) {
+                *shade = if color == 3 { palette.get(value).copied().unwrap_or(0) } else { (value * 255 / most.max(1)) as u8 };
+            }
+            while x < count {
+                let bit = x * depth;
+                let value = (row[bit / 8] as usize) >> (8 - depth - bit % 8) & most;
+                out[x] = shades[value];
+                x += 1;
+            }
         }
     }
 }

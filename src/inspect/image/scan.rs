@@ -8,10 +8,10 @@ const FAST_BITS: u32 = 9;
 /// Units of a scan (blocks or MCUs) between two counts of the work done.
 const UNITS_PER_COUNT: u64 = 1 << 13;
 /// Units of work of a block. One of a sequential scan decodes up to 64 coefficients; one of a progressive scan mostly few.
-const SEQUENTIAL_BLOCK: u64 = 100;
-const PROGRESSIVE_BLOCK: u64 = 25;
+const SEQUENTIAL_BLOCK: u64 = 200;
+const PROGRESSIVE_BLOCK: u64 = 80;
 /// Units of work of a byte of entropy-coded data.
-const CODED_BYTE: u64 = 8;
+const CODED_BYTE: u64 = 30;
 
 /// A Huffman table (annex C).
 #[derive(Debug)]

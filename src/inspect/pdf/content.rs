@@ -18,7 +18,14 @@ use super::object::{Dict, Object, Stream};
 use crate::inspect::budget::{Budget, Exceeded};
 
 /// Units of work of a glyph shown, or of a token of a content stream.
-const STEP: u64 = 100;
+const STEP: u64 = 150;
+/// Units of work of a glyph, whose place and text are computed.
+const GLYPH: u64 = 400;
+/// Units of work of a byte of content, each time it is read: one token may be megabytes long.
+const LEXED_BYTE: u64 = 20;
+/// How often one page may draw the same content stream. Producers repeat tiny ones (`q`, `Q`) around each thing they add;
+/// past this the same marks fall on the same place again and show nothing new.
+const MAX_REPEATS: u32 = 256;
 /// Forms inside forms, at most.
 const MAX_FORM_DEPTH: u32 = 10;
 /// Operands kept for one operator; the longest real operator takes 6, `scn` up to 33.
@@ -246,7 +253,7 @@ impl Run {
         while !rest.is_empty() {
             self.steps = self.steps.wrapping_add(1);
             if self.steps.is_multiple_of(512) {
-                budget.work(512 * STEP)?;
+                budget.work(512 * GLYPH)?;
             }
             let (glyph, len) = font.next_glyph(rest);
             let computed = if glyph.text.is_none() { font.computed(rest, len) } else { None };
@@ -317,7 +324,16 @@ impl Reader {
         let streams = if contents.stream().is_some() { &one[..] } else { contents.items() };
         let mut run = Run::new(0);
         let mut outcome = Ok(());
+        let mut drawn: BTreeMap<u32, u32> = BTreeMap::new();
         for reference in streams {
+            budget.tick()?;
+            if let Some(num) = reference.reference() {
+                let times = drawn.entry(num).or_default();
+                *times = times.saturating_add(1);
+                if *times > MAX_REPEATS {
+                    continue;
+                }
+            }
             let stream = file.resolve(reference, budget)?;
             let Some(stream) = stream.stream() else {
                 if reference.reference().is_some() && *stream != Object::Null {
@@ -381,6 +397,7 @@ impl Reader {
     }
 
     fn run(&mut self, file: &mut File, bytes: &[u8], resources: &Dict, run: &mut Run, budget: &mut Budget) -> Result<(), Exceeded> {
+        budget.work(bytes.len() as u64 * LEXED_BYTE)?;
         let mut lexer = Lexer::new(bytes, 0);
         loop {
             run.steps = run.steps.wrapping_add(1);
@@ -395,7 +412,9 @@ impl Reader {
                     }
                 }
                 Instruction::Operator(b"BI") => {
+                    let start = lexer.pos;
                     inline_image(&mut lexer);
+                    budget.work(lexer.pos.saturating_sub(start) as u64 * LEXED_BYTE)?;
                     run.out.images += 1;
                     run.operands.clear();
                 }

@@ -23,6 +23,9 @@ use crate::inspect::budget::{Budget, Exceeded};
 
 /// Units of work of an entry of a cross-reference table, or of an object found by scanning.
 const ENTRY: u64 = 200;
+/// Units of work of a byte that is searched for lost objects, and of a look at the head of one.
+const SCANNED_BYTE: u64 = 20;
+const HEAD: u64 = 4_000;
 /// Units of work of parsing, for each unit of weight that an object has in the cache.
 const WEIGHT: u64 = 20;
 /// Cross-reference entries that are followed. The largest honest documents have some 500,000.
@@ -413,7 +416,7 @@ impl<'a> File<'a> {
         let mut packs = Vec::new();
         for (i, at) in found.objects.values().enumerate() {
             if i % 1024 == 0 {
-                budget.work(1024 * ENTRY)?;
+                budget.work(1024 * HEAD)?;
             }
             if self.head_has(*at, b"XRef") || self.head_has(*at, b"ObjStm") {
                 let Some((num, stream)) = self.stream_at(*at) else { continue };
@@ -442,7 +445,7 @@ impl<'a> File<'a> {
     fn scan(&self, budget: &Budget) -> Result<Found, Exceeded> {
         let mut found = Found::default();
         let data = self.data;
-        budget.work(data.len() as u64)?;
+        budget.work(data.len() as u64 * SCANNED_BYTE)?;
         for (i, at) in memmem::find_iter(data, b"obj").enumerate() {
             if i % 1024 == 0 {
                 budget.work(1024 * ENTRY)?;

@@ -41,6 +41,9 @@ pub struct Decoded<'a> {
     pub outcome: Outcome,
 }
 
+/// Units of work of a byte whose prediction is undone.
+const PREDICTED_BYTE: u64 = 12;
+
 /// Decodes `raw` through `filters` (name and parameters, all direct objects).
 ///
 /// # Errors
@@ -62,7 +65,11 @@ pub fn decode<'a>(raw: Cow<'a, [u8]>, filters: &[(Vec<u8>, Dict)], budget: &mut 
         };
         let cut = if sink.cut { Outcome::Cut } else { Outcome::Whole };
         decoded.outcome = decoded.outcome.max(outcome).max(cut);
-        decoded.bytes = Cow::Owned(unpredict(sink.bytes, params));
+        let bytes = sink.bytes;
+        if params.get("Predictor").int().is_some_and(|predictor| predictor > 1) {
+            budget.work(bytes.len() as u64 * PREDICTED_BYTE)?;
+        }
+        decoded.bytes = Cow::Owned(unpredict(bytes, params));
     }
     Ok(decoded)
 }
@@ -309,19 +316,8 @@ fn unpredict(mut bytes: Vec<u8>, params: &Dict) -> Vec<u8> {
             let mut above = vec![0u8; row.min(bytes.len())];
             for line in bytes.chunks_mut(row + 1) {
                 let [kind, line @ ..] = line else { break };
-                for i in 0..line.len() {
-                    let left = if i >= pixel { line[i - pixel] } else { 0 };
-                    let up = above.get(i).copied().unwrap_or(0);
-                    let corner = if i >= pixel { above.get(i - pixel).copied().unwrap_or(0) } else { 0 };
-                    let guess = match kind {
-                        1 => left,
-                        2 => up,
-                        3 => u8::midpoint(left, up),
-                        4 => paeth(left, up, corner),
-                        _ => 0,
-                    };
-                    line[i] = line[i].wrapping_add(guess);
-                }
+                // Readers take an unknown predictor for none.
+                crate::inspect::image::filter::unfilter(*kind, pixel, above.get(..line.len()).unwrap_or(above.as_slice()), line);
                 out.extend_from_slice(line);
                 above.clear();
                 above.extend_from_slice(line);
@@ -329,19 +325,6 @@ fn unpredict(mut bytes: Vec<u8>, params: &Dict) -> Vec<u8> {
             out
         }
         _ => bytes,
-    }
-}
-
-fn paeth(left: u8, up: u8, corner: u8) -> u8 {
-    let (a, b, c) = (i16::from(left), i16::from(up), i16::from(corner));
-    let guess = a + b - c;
-    let (da, db, dc) = ((guess - a).abs(), (guess - b).abs(), (guess - c).abs());
-    if da <= db && da <= dc {
-        left
-    } else if db <= dc {
-        up
-    } else {
-        corner
     }
 }
 

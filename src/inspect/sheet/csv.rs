@@ -9,8 +9,8 @@ use crate::model::facts::{CellValue, Detail, TableFacts};
 use crate::model::{Place, Signal};
 
 /// Units of work of a field of a record, and of each of its bytes.
-const FIELD: u64 = 100;
-const FIELD_BYTE: u64 = 15;
+const FIELD: u64 = 600;
+const FIELD_BYTE: u64 = 80;
 
 /// Delimiters tried, in the order they win a draw: French software writes `;` because `,` is its decimal mark.
 const DELIMITERS: &[u8] = b";\t,|";

@@ -21,9 +21,14 @@ use crate::model::{Facts, Place, Signal};
 const MAX_MOVIE_BYTES: u64 = 64 * 1024 * 1024;
 /// Share of broken samples, in percent, from which a track is damaged and not merely odd.
 const DAMAGED_PERCENT: u64 = 1;
-/// Boxes of which each container holds at most one (14496-12 table 1); players read the first, the last, or refuse both.
+/// Boxes of which each container holds at most one (14496-12 table 1).
 const AT_MOST_ONE: [&[u8; 4]; 13] =
     [b"mvhd", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd", b"stts", b"stsc", b"stsz", b"stco", b"ctts"];
+/// Among them, those whose repetition costs the track: FFmpeg, and with it most players, refuses a second header or sample
+/// description of a track, and so whatever holds one.
+const REFUSED_TWICE: [&[u8; 4]; 7] = [b"tkhd", b"mdia", b"mdhd", b"minf", b"stbl", b"stsd", b"ctts"];
+/// Tables that say which bytes are which sample: of two that differ, one player reads the first and another the last.
+const SAMPLE_TABLES: [&[u8; 4]; 3] = [b"stsc", b"stsz", b"stco"];
 /// Seconds between 1904-01-01, the epoch of movies, and 1970-01-01.
 const EPOCH_1904: i64 = 2_082_844_800;
 
@@ -88,16 +93,16 @@ impl<'a> Iterator for Boxes<'a> {
     }
 }
 
-/// The kinds of [`AT_MOST_ONE`] that one container has held so far.
+/// The kinds of [`AT_MOST_ONE`] that one container has held so far, with the body of the first of each.
 #[derive(Debug, Default)]
-struct Once(u32);
+struct Once<'a>([Option<&'a [u8]>; AT_MOST_ONE.len()]);
 
-impl Once {
-    /// Notes the box `b`.
+impl<'a> Once<'a> {
+    /// Notes the box `b`. A repeated box is a warning where players show the same film all the same.
     ///
     /// # Errors
-    /// [`Stop::Told`] when the container must not hold another of its kind.
-    fn check(&mut self, b: &Bx<'_>, facts: &mut Facts) -> Result<(), Stop> {
+    /// [`Stop::Told`] where they refuse the track, or may read different samples.
+    fn check(&mut self, b: &Bx<'a>, facts: &mut Facts) -> Result<(), Stop> {
         // Two of these are two ways to write one table.
         let kind = match &b.kind {
             b"stz2" => b"stsz",
@@ -105,12 +110,23 @@ impl Once {
             kind => kind,
         };
         let Some(index) = AT_MOST_ONE.iter().position(|one| *one == kind) else { return Ok(()) };
-        let bit = 1 << index;
-        if self.0 & bit != 0 {
+        let Some(seen) = self.0.get_mut(index) else { return Ok(()) };
+        let Some(first) = *seen else {
+            *seen = Some(b.body);
+            return Ok(());
+        };
+        if REFUSED_TWICE.contains(&kind) || (SAMPLE_TABLES.contains(&kind) && first != b.body) {
             return Err(corrupt(facts, b.start, four_cc(&b.kind)));
         }
-        self.0 |= bit;
+        tables_disagree(facts, Place::byte(b.start as u64), four_cc(&b.kind));
         Ok(())
+    }
+}
+
+/// Says, once per file, that the index contradicts itself in `element` where players make do.
+fn tables_disagree(facts: &mut Facts, place: Place, element: impl Into<String>) {
+    if !facts.has("video-tables-disagree") {
+        facts.push(Signal::new("video-tables-disagree").at(place).arg("element", element.into()));
     }
 }
 
@@ -126,6 +142,8 @@ struct Track<'a> {
     codec: String,
     encrypted: Option<String>,
     external: bool,
+    /// Whether `stsd` holds an entry: without one nothing of the track can be decoded.
+    has_entry: bool,
     tables: Tables<'a>,
     units: Option<Units>,
 }
@@ -311,12 +329,30 @@ fn described(
     // Described as far as it can be read, then judged whole or not.
     laid?;
     fragmented?;
+    undescribed_fragments(&tracks, &defaults, facts)?;
     // An initialisation segment is an index of nothing; where media was cut off, `truncated` said so.
     movie.has_media |= reference || tracks.iter().any(|t| t.external);
     if let Some(cut) = cut.filter(|_| !movie.has_media) {
         return Err(truncated(facts, bytes.len(), four_cc(&cut.kind), cut.missing));
     }
     Ok(())
+}
+
+/// Fragments hold samples only; how to decode them stands in the movie box (8.8.1). Without the sample description of their
+/// track, or without the track, players show nothing.
+fn undescribed_fragments(tracks: &[Track<'_>], fragments: &BTreeMap<u32, Fragments>, facts: &mut Facts) -> Result<(), Stop> {
+    let mut filled = fragments.iter().filter(|(_, f)| f.samples > 0).map(|(id, _)| tracks.iter().find(|t| t.id == *id)).peekable();
+    if filled.peek().is_none() {
+        return Ok(());
+    }
+    let mut any_track = false;
+    for track in filled.flatten() {
+        any_track = true;
+        if !track.has_entry && (track.is_media() || track.kind.is_none()) {
+            return Err(corrupt(facts, 0, "stsd"));
+        }
+    }
+    if any_track { Ok(()) } else { Err(corrupt(facts, 0, "trak")) }
 }
 
 /// Creation time, time scale and duration of a movie or media header.
@@ -401,7 +437,6 @@ fn read_media<'a>(body: &'a [u8], ctx: &Context, facts: &mut Facts, track: &mut 
 }
 
 fn read_tables<'a>(body: &'a [u8], references: Option<&[u8]>, ctx: &Context, facts: &mut Facts, track: &mut Track<'a>) -> Result<(), Stop> {
-    let mut has_entry = false;
     // Entries follow a count; the count must fit, or the table was cut or overwritten.
     let entries = |body: &'a [u8], size: usize| -> Option<&'a [u8]> {
         let count = be32(body, 4)? as usize;
@@ -413,8 +448,8 @@ fn read_tables<'a>(body: &'a [u8], references: Option<&[u8]>, ctx: &Context, fac
         once.check(&b, facts)?;
         let sound = match &b.kind {
             b"stsd" => {
-                has_entry = sample_entry(b.body, references, track);
-                has_entry || be32(b.body, 4) == Some(0)
+                track.has_entry = sample_entry(b.body, references, track);
+                track.has_entry || be32(b.body, 4) == Some(0)
             }
             b"stts" => entries(b.body, 8).map(|t| track.tables.stts = t).is_some(),
             b"stsc" => entries(b.body, 12).map(|t| track.tables.stsc = t).is_some(),
@@ -428,7 +463,7 @@ fn read_tables<'a>(body: &'a [u8], references: Option<&[u8]>, ctx: &Context, fac
             return Err(corrupt(facts, b.start, four_cc(&b.kind)));
         }
     }
-    if !has_entry && track.tables.sizes.count() > 0 && track.is_media() {
+    if !track.has_entry && track.tables.sizes.count() > 0 && track.is_media() {
         return Err(corrupt(facts, 0, "stsd"));
     }
     Ok(())
@@ -507,13 +542,15 @@ fn lay_tracks(
         } else if track.is_media() && (laid.samples == 0 || laid.astray * 2 > laid.samples) {
             // Sizes without chunks, or chunks that point at no media: the index is not this file's.
             outcome = Err(corrupt(facts, 0, if laid.samples == 0 { "stsc" } else { "stco" }));
-        } else if track.is_media() && laid.overlapping > 0 {
-            // Two samples claim the same bytes: a size or an offset is wrong.
-            outcome = Err(corrupt(facts, 0, "stsz"));
-        } else if let Some(table) = track.tables.contradiction(laid.samples).filter(|_| track.is_media()) {
+        } else if let Some(table) = track.tables.lost(&laid).filter(|_| track.is_media()) {
             outcome = Err(corrupt(facts, 0, table));
-        } else if laid.broken > 0 {
-            facts.push(odd_frames(laid.broken, laid.followed, place(laid.before_broken)));
+        } else {
+            if let Some(table) = track.tables.contradiction(&laid).filter(|_| track.is_media()) {
+                tables_disagree(facts, Place::default(), table);
+            }
+            if laid.broken > 0 {
+                facts.push(odd_frames(laid.broken, laid.followed, place(laid.before_broken)));
+            }
         }
     }
     outcome

@@ -5,6 +5,8 @@ use super::nal::Units;
 use super::number::{be32, be64};
 use crate::inspect::{Budget, Exceeded};
 
+/// One sample in this many may be without a size or a duration.
+const TOLERATED_SHARE: u64 = 100;
 /// Chunks between two counts of the work done.
 const CHUNKS_PER_COUNT: usize = 256;
 /// Units of work of a chunk, and of a sample.
@@ -92,6 +94,9 @@ impl<'a> Sizes<'a> {
 pub(super) struct Laid {
     /// Samples that chunks hold.
     pub samples: u64,
+    /// Chunks, and samples that the runs of chunks promise; more than there are sizes for, where tables disagree.
+    pub chunks: u64,
+    pub room: u64,
     /// Samples that end after the end of the file.
     pub outside: u64,
     /// How many bytes the file lacks for the farthest of them.
@@ -118,10 +123,26 @@ impl Tables<'_> {
         })
     }
 
-    /// The table that contradicts the others, where one does; `laid` samples were found in chunks. Runs of chunks start with the
-    /// first chunk and go up (14496-12, 8.7.4.3); every sample has a chunk and a duration. A sample in a hundred may lack them:
-    /// recorders that are interrupted leave their last tables a little apart, and players do not mind.
-    pub fn contradiction(&self, laid: u64) -> Option<&'static str> {
+    /// The table that loses samples, where one does: players do not show what no table leads to. A sample in a hundred may
+    /// be lost: recorders that are interrupted leave their last tables a little apart.
+    pub fn lost(&self, laid: &Laid) -> Option<&'static str> {
+        let stated = self.sizes.count();
+        let tolerated = stated / TOLERATED_SHARE + 1;
+        let more = stated.saturating_add(tolerated);
+        if laid.overlapping * 2 > laid.chunks {
+            // The same bytes again and again in the place of those that should be there.
+            Some("stco")
+        } else if laid.samples.saturating_add(tolerated) < stated || (laid.room > more && self.timed() > more) {
+            // Sizes without chunks, or chunks and durations of samples that have no size.
+            Some("stsz")
+        } else {
+            None
+        }
+    }
+
+    /// The table that contradicts the others where no sample is lost, which players mend as they read: runs of chunks start
+    /// with the first chunk and go up (14496-12, 8.7.4.3), chunks do not overlap, every sample has a duration.
+    pub fn contradiction(&self, laid: &Laid) -> Option<&'static str> {
         let mut before = 0;
         for run in self.stsc.chunks_exact(12) {
             let first = be32(run, 0).unwrap_or(0);
@@ -131,15 +152,18 @@ impl Tables<'_> {
             before = first;
         }
         let stated = self.sizes.count();
-        let tolerated = stated / 100 + 1;
-        let timed = self.stts.chunks_exact(8).fold(0u64, |sum, e| sum.saturating_add(u64::from(be32(e, 0).unwrap_or(0))));
-        if laid.abs_diff(stated) > tolerated {
-            Some("stsz")
-        } else if timed.abs_diff(stated) > tolerated {
+        if laid.overlapping > 0 {
+            Some("stco")
+        } else if self.timed().abs_diff(stated) > stated / TOLERATED_SHARE + 1 {
             Some("stts")
         } else {
             None
         }
+    }
+
+    /// Samples that have a duration.
+    fn timed(&self) -> u64 {
+        self.stts.chunks_exact(8).fold(0u64, |sum, e| sum.saturating_add(u64::from(be32(e, 0).unwrap_or(0))))
     }
 
     fn chunk_offset(&self, chunk: usize) -> Option<u64> {
@@ -168,6 +192,8 @@ impl Tables<'_> {
                 per_chunk = u64::from(be32(run, 4).unwrap_or(0));
             }
             let Some(start) = self.chunk_offset(chunk) else { break };
+            laid.chunks += 1;
+            laid.room = laid.room.saturating_add(per_chunk);
             let here = per_chunk.min(total.saturating_sub(laid.samples));
             if here == 0 {
                 continue;
@@ -248,7 +274,7 @@ mod tests {
         let (offsets, stsc, stsz) = (words(&[10, 40]), words(&[1, 2, 1]), words(&[0, 4, 10, 10, 10, 10]));
         let tables = Tables { offsets: &offsets, stsc: &stsc, sizes: Sizes::from_stsz(&stsz).unwrap(), ..Tables::default() };
         let whole = tables.lay(&[0; 60], &[(8, 60)], None, &Budget::new(Limits::default())).unwrap();
-        assert_eq!(whole, Laid { samples: 4, ..Laid::default() });
+        assert_eq!(whole, Laid { samples: 4, chunks: 2, room: 4, ..Laid::default() });
         let cut = tables.lay(&[0; 45], &[(8, 45)], None, &Budget::new(Limits::default())).unwrap();
         assert_eq!((cut.outside, cut.before_outside, cut.missing), (2, 2, 15));
     }

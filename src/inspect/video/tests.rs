@@ -470,21 +470,66 @@ fn what_follows_the_video_is_told() {
 }
 
 #[test]
-fn a_box_that_must_be_one_and_comes_twice_is_damage() {
-    for kind in [b"mvhd", b"tkhd", b"mdia", b"mdhd", b"hdlr", b"minf", b"stbl", b"stsd", b"stts", b"stsc", b"stsz", b"stco"] {
+fn a_repeated_box_is_damage_where_players_refuse_it_and_a_warning_where_they_do_not() {
+    for kind in [b"tkhd", b"mdia", b"mdhd", b"minf", b"stbl", b"stsd"] {
         let facts = described(&Recipe { twice: Some(kind), ..Recipe::default() }.build());
         assert!(facts.has("video-corrupt"), "{}: {:?}", String::from_utf8_lossy(kind), facts.signals);
+    }
+    for kind in [b"mvhd", b"hdlr", b"stts", b"stsc", b"stsz", b"stco"] {
+        let file = Recipe { twice: Some(kind), ..Recipe::default() }.build();
+        assert_eq!(codes(&file), ["video-tables-disagree"], "{}", String::from_utf8_lossy(kind));
+        // Two tables of samples that differ show different pictures in different players.
+        let mut differs = file;
+        let second = memchr::memmem::find_iter(&differs, &kind[..]).nth(1).unwrap();
+        differs[second + 15] ^= 1;
+        let is_table = matches!(kind, b"stsc" | b"stsz" | b"stco");
+        assert_eq!(described(&differs).has("video-corrupt"), is_table, "{}", String::from_utf8_lossy(kind));
     }
 }
 
 #[test]
-fn tables_that_contradict_one_another_are_damage_and_a_frame_more_or_less_is_not() {
-    let corrupt = |recipe: Recipe| described(&recipe.build()).has("video-corrupt");
-    assert!(corrupt(Recipe { first_chunk: 2, ..Recipe::default() }));
-    assert!(corrupt(Recipe { untimed: 20, ..Recipe::default() }));
-    assert!(corrupt(Recipe { unplaced: 20, ..Recipe::default() }));
-    assert!(!corrupt(Recipe { untimed: 1, unplaced: 1, ..Recipe::default() }));
-    assert!(!corrupt(Recipe::default()));
+fn tables_that_lose_samples_are_damage_and_those_that_players_mend_are_a_warning() {
+    let of = |recipe: Recipe| codes(&recipe.build());
+    assert_eq!(of(Recipe { unplaced: 20, ..Recipe::default() }), ["video-corrupt"]);
+    assert_eq!(
+        of(Recipe { first_chunk: 2, ..Recipe::default() }),
+        ["video-corrupt"],
+        "the first chunk, and here the only one, has no samples"
+    );
+    assert_eq!(of(Recipe { untimed: 20, ..Recipe::default() }), ["video-tables-disagree"]);
+    assert_eq!(of(Recipe { untimed: 1, unplaced: 1, ..Recipe::default() }), [""; 0]);
+    // Sizes of 150 frames while chunks and durations speak of 200.
+    let mut unsized_frames = mp4();
+    let table = memchr::memmem::find(&unsized_frames, b"stsz").unwrap();
+    unsized_frames[table + 12..table + 16].copy_from_slice(&150u32.to_be_bytes());
+    assert_eq!(codes(&unsized_frames), ["video-corrupt"]);
+}
+
+#[test]
+fn a_document_in_a_box_that_players_skip_is_a_second_format() {
+    let document = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\nstartxref\n0\n%%EOF";
+    for kind in [b"free", b"skip", b"wide", b"uuid", b"abcd", b"mdat"] {
+        let file = [mp4(), bx(kind, document), bx(b"free", &[0; 70_000])].concat();
+        assert_eq!(errors(&file), ["video-polyglot"], "{}", String::from_utf8_lossy(kind));
+    }
+    let user_data = bx(b"udta", &bx(b"name", document));
+    assert_eq!(errors(&Recipe { beside: user_data, ..Recipe::default() }.build()), ["video-polyglot"]);
+    assert_eq!(codes(&[mp4(), bx(b"free", b"exported as %PDF-1.4, see manual")].concat()), [""; 0]);
+}
+
+#[test]
+fn fragments_whose_track_is_not_described_are_damage() {
+    let whole = fragmented(2);
+    for name in [b"stbl", b"stsd", b"trak"] {
+        let mut hidden = whole.clone();
+        let at = memchr::memmem::find(&hidden, &name[..]).unwrap();
+        hidden[at..at + 4].copy_from_slice(b"free");
+        assert_eq!(errors(&hidden), ["video-corrupt"], "{}", String::from_utf8_lossy(name));
+    }
+    let mut elsewhere = whole;
+    let header = memchr::memmem::find(&elsewhere, b"tkhd").unwrap();
+    elsewhere[header + 16..header + 20].copy_from_slice(&7u32.to_be_bytes());
+    assert_eq!(errors(&elsewhere), ["video-corrupt"], "fragments of a track that is not there");
 }
 
 /// Chunks of the index may all point at the same bytes: what is followed is counted, and twice as many cost twice as much.
