@@ -312,7 +312,7 @@ fn what_a_browser_would_run_is_never_linked() {
     for (name, content, format, linked) in cases {
         let (mut report, mut memory) = small();
         let mut one = item(&mut memory, "x", FiledUnder::Preuve("INS.02.01.01".into()), name, content.as_bytes().to_vec());
-        one.facts = Some(Facts { format, ..Facts::of_size(content.len() as u64) });
+        one.facts = Some(std::sync::Arc::new(Facts { format, ..Facts::of_size(content.len() as u64) }));
         report.items.push(one);
         report.preuves[0].items.push("x".into());
         let page = unescaped(&read(&build(&mut report, &memory, &Options::default()), "index.html"));
