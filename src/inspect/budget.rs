@@ -51,7 +51,7 @@ impl Default for Limits {
             max_members: 10_000,
             max_depth: 4,
             max_work: 5_000_000_000,
-            max_cpu_ms: 9_000,
+            max_cpu_ms: 18_000,
             max_text_chars: 1_000_000,
             max_cells: 100_000,
             max_pixels: 120_000_000,

@@ -28,8 +28,9 @@ const MAX_ATTRIBUTES: usize = 4_096;
 /// Namespace prefixes in scope at once.
 const MAX_PREFIXES: usize = 1_024;
 
-/// How many nodes are read between two looks at the CPU clock.
+/// How many nodes, and how many bytes, are read between two counts of the work done.
 const NODES_PER_TICK: u32 = 512;
+const BYTES_PER_TICK: u64 = 16 * 1024;
 /// Units of work of a node, and of each byte of markup or text.
 const NODE: u64 = 600;
 const TEXT_BYTE: u64 = 150;
@@ -279,9 +280,13 @@ impl<'a> XmlReader<'a> {
         loop {
             self.nodes = self.nodes.wrapping_add(1);
             if self.nodes.is_multiple_of(NODES_PER_TICK) {
-                let at = self.reader.buffer_position();
-                budget.work(u64::from(NODES_PER_TICK) * NODE + at.saturating_sub(self.counted) * TEXT_BYTE)?;
-                self.counted = at;
+                budget.work(u64::from(NODES_PER_TICK) * NODE)?;
+            }
+            // Nodes may be few and long.
+            let unread = self.reader.buffer_position().saturating_sub(self.counted);
+            if unread >= BYTES_PER_TICK {
+                budget.work(unread * TEXT_BYTE)?;
+                self.counted += unread;
             }
             let event = self.reader.read_event().map_err(|e| self.refused(&e))?;
             let first = !std::mem::replace(&mut self.started, true);

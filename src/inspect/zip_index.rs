@@ -1105,6 +1105,7 @@ fn unpack(raw: &[u8], entry: &ZipEntry, ctx: &mut Context) -> Result<(Vec<u8>, u
         Fault::Damaged => MemberError::Damaged,
     };
     let mut unpacker = Unpacker::new(raw, entry.method, entry.flags, entry.declared).map_err(fault)?;
+    ctx.budget.work(raw.len() as u64 * unpacker.units_per_packed_byte())?;
     // Deflate cannot expand more than 1,032 times: a lie about the size reserves no more than that. Other methods can; what they
     // have beyond it grows as it comes.
     let expected = entry.declared.min((raw.len() as u64).saturating_mul(1_032)).min(MAX_MEMBER_BYTES);

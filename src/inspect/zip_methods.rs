@@ -124,6 +124,16 @@ impl<'a> Unpacker<'a> {
         }
     }
 
+    /// Units of work of a packed byte, on top of those of what comes out of it: data that does not shrink costs these methods
+    /// most, as every literal is coded bit by bit.
+    pub const fn units_per_packed_byte(&self) -> u64 {
+        match self.0 {
+            Decoder::Lzma(_) | Decoder::Xz { .. } => 80,
+            Decoder::Bzip2(_) => 40,
+            Decoder::Deflate { .. } | Decoder::Zstandard { .. } | Decoder::Deflate64 { .. } => 4,
+        }
+    }
+
     /// Packed bytes that stand after the end of the stream.
     pub fn unused(self) -> u64 {
         match self.0 {

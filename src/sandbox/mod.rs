@@ -97,7 +97,8 @@ impl Default for SandboxConfig {
     fn default() -> Self {
         Self {
             memory_bytes: 512 * 1024 * 1024,
-            cpu_seconds: 10,
+            // Twice what the costliest file takes up to `inspect.max_work` in a build without optimisation.
+            cpu_seconds: 20,
             wall_seconds: 60,
             // What an honest file can say: a million characters of up to four bytes, a hundred thousand cells with as much text
             // again, ten thousand members. About 20 MB; as values in memory up to ten times that, below a child's own memory.

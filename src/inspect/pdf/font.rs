@@ -17,7 +17,7 @@ const MAX_WIDTHS: usize = 70_000;
 /// Units of work of an entry of a map or of a list of widths.
 const ENTRY: u64 = 100;
 /// Units of work of a byte of a character map.
-const MAP_BYTE: u64 = 10;
+const MAP_BYTE: u64 = 20;
 /// UTF-16 units that one code may map to (§9.10.3 allows 256, ligatures need 3).
 const MAX_UNITS: usize = 16;
 

@@ -12,6 +12,8 @@ use crate::model::facts::OutlineEntry;
 pub const MAX_PAGES: usize = 2_000;
 /// Nodes of the page tree that are followed.
 const MAX_NODES: usize = 1_000_000;
+/// Units of work of a node of the page tree.
+const NODE: u64 = 10_000;
 /// Bookmarks kept.
 const MAX_OUTLINE: usize = 2_000;
 /// Bookmark levels followed.
@@ -55,7 +57,7 @@ impl Pages {
         let mut pushed = 0usize;
         let mut at_root = true;
         while let Some((reference, inherited)) = stack.pop() {
-            budget.tick()?;
+            budget.work(NODE)?;
             let node = file.resolve(&reference, budget)?;
             let num = reference.reference();
             let Some(dict) = node.dict() else {

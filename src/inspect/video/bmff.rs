@@ -449,6 +449,7 @@ fn read_tables<'a>(body: &'a [u8], references: Option<&[u8]>, ctx: &Context, fac
         let sound = match &b.kind {
             b"stsd" => {
                 track.has_entry = sample_entry(b.body, references, track);
+                track.tables.descriptions = be32(b.body, 4).filter(|_| track.kind == Some(TrackKind::Video));
                 track.has_entry || be32(b.body, 4) == Some(0)
             }
             b"stts" => entries(b.body, 8).map(|t| track.tables.stts = t).is_some(),

@@ -27,6 +27,9 @@ pub(super) struct Tables<'a> {
     pub stts: &'a [u8],
     /// Samples per chunk: (first chunk, samples, description)*.
     pub stsc: &'a [u8],
+    /// Entries of the sample description, of which each run of chunks names one, from 1. Only for pictures: players decode
+    /// sound by the first entry whatever the runs name.
+    pub descriptions: Option<u32>,
     /// Sizes.
     pub sizes: Sizes<'a>,
     /// Chunk offsets, and whether they are 64-bit.
@@ -129,7 +132,11 @@ impl Tables<'_> {
         let stated = self.sizes.count();
         let tolerated = stated / TOLERATED_SHARE + 1;
         let more = stated.saturating_add(tolerated);
-        if laid.overlapping * 2 > laid.chunks {
+        let undescribed = |run: &[u8]| self.descriptions.is_some_and(|entries| be32(run, 8).is_some_and(|entry| entry > entries));
+        if self.stsc.chunks_exact(12).any(undescribed) {
+            // Samples that no entry says how to decode are passed over.
+            Some("stsc")
+        } else if laid.overlapping * 2 > laid.chunks {
             // The same bytes again and again in the place of those that should be there.
             Some("stco")
         } else if laid.samples.saturating_add(tolerated) < stated || (laid.room > more && self.timed() > more) {

@@ -498,6 +498,10 @@ fn tables_that_lose_samples_are_damage_and_those_that_players_mend_are_a_warning
     );
     assert_eq!(of(Recipe { untimed: 20, ..Recipe::default() }), ["video-tables-disagree"]);
     assert_eq!(of(Recipe { untimed: 1, unplaced: 1, ..Recipe::default() }), [""; 0]);
+    let mut undescribed = mp4();
+    let runs = memchr::memmem::find(&undescribed, b"stsc").unwrap();
+    undescribed[runs + 23] = 2;
+    assert_eq!(codes(&undescribed), ["video-corrupt"], "the second of one description");
     // Sizes of 150 frames while chunks and durations speak of 200.
     let mut unsized_frames = mp4();
     let table = memchr::memmem::find(&unsized_frames, b"stsz").unwrap();
