@@ -1,4 +1,5 @@
 //! The worst inputs that each rule is known to have, of any size: what the benchmark times and what a test counts.
+#![allow(clippy::expect_used, reason = "cases are constants; in the tests that include this file the lint is off")]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,13 +18,16 @@ use greffier::pipeline::guards::{CoherencePolicy, LookAlikePolicy, PrivacyPolicy
 use greffier::pipeline::{self, Loaded, ids};
 use serde_json::{Value, json};
 
+/// Makes the input of a size, and what reads it.
+type Prepare = fn(usize) -> Box<dyn Fn(&Work)>;
+
 /// A rule and its worst input.
 pub struct Case {
     pub name: &'static str,
     /// A size at which the rule does measurable work.
     pub size: usize,
     /// Makes the input of a size, and returns what runs the rule over it.
-    pub prepare: fn(usize) -> Box<dyn Fn(&Work)>,
+    pub prepare: Prepare,
     /// Whether the rule counts its steps; the others end by what their input may hold.
     pub counts: bool,
 }

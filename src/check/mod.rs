@@ -558,8 +558,19 @@ impl Party {
 /// Facts that were read last, by digest: a file that many items name is described once.
 struct Recent {
     max: u64,
-    state: Mutex<(u64, VecDeque<(String, Arc<Facts>, u64)>)>,
+    state: Mutex<RecentFacts>,
 }
+
+#[derive(Default)]
+struct RecentFacts {
+    /// Of all entries.
+    bytes: u64,
+    /// Digest, facts and their size in memory, oldest first.
+    entries: VecDeque<(String, Arc<Facts>, u64)>,
+}
+
+/// Entries of [`Recent`] at most: it is searched from end to end.
+const MAX_RECENT: usize = 64;
 
 impl Recent {
     /// For `max` bytes.
@@ -569,24 +580,24 @@ impl Recent {
 
     fn get(&self, sha256: &str) -> Option<Arc<Facts>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.1.iter().find(|(known, ..)| known == sha256).map(|(_, facts, _)| Arc::clone(facts))
+        state.entries.iter().find(|(known, ..)| known == sha256).map(|(_, facts, _)| Arc::clone(facts))
     }
 
     fn put(&self, sha256: &str, facts: &Arc<Facts>, bytes: u64) {
         // A technical failure may not meet the next look.
-        if bytes > self.max || facts.has("sandbox-wall") {
+        if bytes > self.max || facts_cache::ended_by_clock(facts) {
             return;
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.1.iter().any(|(known, ..)| known == sha256) {
+        if state.entries.iter().any(|(known, ..)| known == sha256) {
             return;
         }
-        state.0 += bytes;
-        state.1.push_back((sha256.to_owned(), Arc::clone(facts), bytes));
-        while (state.0 > self.max || state.1.len() > 64)
-            && let Some((.., bytes)) = state.1.pop_front()
+        state.bytes += bytes;
+        state.entries.push_back((sha256.to_owned(), Arc::clone(facts), bytes));
+        while (state.bytes > self.max || state.entries.len() > MAX_RECENT)
+            && let Some((.., bytes)) = state.entries.pop_front()
         {
-            state.0 -= bytes;
+            state.bytes -= bytes;
         }
     }
 }
