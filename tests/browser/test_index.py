@@ -404,7 +404,14 @@ class Synthetic(Page):
 
     def test_columns_have_the_words_of_the_rules_in_their_order(self):
         heads = [e.text for e in self.d.find_elements(By.CSS_SELECTOR, "#versions thead th")]
-        self.assertEqual(heads, ["Cellule", "Version", "Type de fin", "date fin"])
+        self.assertEqual(heads, ["Cellule", "Version", "Type de fin", "date fin", "date fin support"])
+
+    def test_cells_that_were_not_understood_show_what_stands_there(self):
+        cells = self.d.find_elements(By.CSS_SELECTOR, "#versions td.unread")
+        self.assertIn("fin <b>2023", [c.text for c in cells])
+        self.assertIn("(vide)", [c.text for c in cells])
+        around = self.d.find_element(By.CSS_SELECTOR, "#versions td.place")
+        self.assertNotEqual(cells[0].value_of_css_property("color"), around.value_of_css_property("color"))
 
 
 if __name__ == "__main__":
