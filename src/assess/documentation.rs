@@ -160,10 +160,14 @@ impl DocumentationReading {
         // A PDF that cannot be opened has a finding of its own.
         if let Some(pdf) = facts.pdf().filter(|pdf| pdf.pages > 0) {
             if chars == 0 {
-                self.say("documentation-no-text", |signal| signal.at(place()).arg("title", shown.as_str()).arg("pages", pages));
+                self.say(Signal::new("documentation-no-text"), |signal| {
+                    signal.at(place()).arg("title", shown.as_str()).arg("pages", pages)
+                });
             }
             if pdf.outline.is_empty() && pages >= config.long_document_pages {
-                self.say("documentation-no-outline", |signal| signal.at(place()).arg("title", shown.as_str()).arg("pages", pages));
+                self.say(Signal::new("documentation-no-outline"), |signal| {
+                    signal.at(place()).arg("title", shown.as_str()).arg("pages", pages)
+                });
             }
         }
         if self.documents.len() < MAX_DOCUMENTS {
@@ -172,8 +176,7 @@ impl DocumentationReading {
     }
 
     /// Says something of one document; past the number of documents that are named, they are counted.
-    fn say(&mut self, code: &'static str, about: impl FnOnce(Signal) -> Signal) {
-        let signal = Signal::new(code);
+    fn say(&mut self, signal: Signal, about: impl FnOnce(Signal) -> Signal) {
         let mut same = self.signals.iter_mut().filter(|s| s.code == signal.code);
         match same.nth(MAX_SIGNALS_PER_CODE - 1) {
             Some(last) => last.more += 1,

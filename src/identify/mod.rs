@@ -10,6 +10,7 @@
 
 mod bmff;
 mod cfb;
+pub(crate) mod encoding;
 mod magic;
 mod package;
 mod polyglot;

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use super::Told;
+use super::encoding::{decode_utf32, few_zeros, is_separator, utf32};
 use super::package::{attribute, tags};
-use crate::inspect::text::{decode_utf32, few_zeros, is_separator, utf32};
 use crate::model::format::Format;
 
 /// Bytes looked at to tell text from binary.

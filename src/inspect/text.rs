@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use super::{Context, sheet};
+use crate::identify::encoding::{SNIFFED, decode_utf32, few_zeros, is_separator, utf32};
 use crate::model::facts::{Detail, TextFacts};
 use crate::model::format::Format;
 use crate::model::text::is_unsafe_to_show;
@@ -19,8 +20,6 @@ const LINE: u64 = 50;
 const LINE_BYTE: u64 = 70;
 /// Lines that make one chunk of text.
 const CHUNK_LINES: u64 = 50;
-/// Bytes looked at to tell UTF-16 without a mark.
-const SNIFFED: usize = 4096;
 
 /// Describes one file of this family.
 pub fn inspect(bytes: &[u8], ctx: &mut Context, facts: &mut Facts) {
@@ -153,17 +152,6 @@ fn line_of(text: &str, at: usize) -> u64 {
     1 + text.get(..at).map_or(0, |before| before.matches('\n').count() as u64)
 }
 
-/// Information separators (ECMA-48 §8.2.10): they part the fields of 2D-Doc and GS1 codes, FS ends an MLLP frame (HL7).
-pub(crate) const fn is_separator(c: char) -> bool {
-    matches!(c, '\u{1C}'..='\u{1F}')
-}
-
-/// Zero bytes that a text of this length may hold: a log keeps some where a program was stopped while it wrote, and every editor
-/// shows the rest. More are the padding of a binary format.
-pub(crate) fn few_zeros(len: usize) -> usize {
-    (len / 20).min(16).max(len / 100)
-}
-
 /// Which bytes are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Utf8Errors {
@@ -197,37 +185,6 @@ fn nearly_utf8(bytes: &[u8]) -> Option<Utf8Errors> {
     // In windows-1252, 0xC3 is a capital that ends no French word; in UTF-8 it begins nearly every French accent.
     let certain = if errors.inside > 0 { valid > errors.inside } else { valid > 0 || last == Some(0xC3) };
     certain.then_some(errors)
-}
-
-/// Whether bytes are UTF-32 (Unicode Standard §3.10, D99–D101), in which order, and whether its mark stands first. Without a mark,
-/// every four bytes must be a character.
-pub(crate) fn utf32(bytes: &[u8]) -> Option<(&'static str, bool)> {
-    if !bytes.len().is_multiple_of(4) || bytes.len() < 8 {
-        return None;
-    }
-    match bytes.first_chunk()? {
-        [0xFF, 0xFE, 0, 0] => return Some(("UTF-32LE", true)),
-        [0, 0, 0xFE, 0xFF] => return Some(("UTF-32BE", true)),
-        _ => {}
-    }
-    let all = |order: fn([u8; 4]) -> u32| {
-        let is_character = |unit: &[u8]| unit.first_chunk().and_then(|unit| char::from_u32(order(*unit))).is_some_and(|c| c != '\0');
-        bytes.chunks_exact(4).take(SNIFFED / 4).all(is_character)
-    };
-    if all(u32::from_le_bytes) {
-        Some(("UTF-32LE", false))
-    } else if all(u32::from_be_bytes) {
-        Some(("UTF-32BE", false))
-    } else {
-        None
-    }
-}
-
-/// Decodes UTF-32 without its mark; what is no character becomes U+FFFD.
-pub(crate) fn decode_utf32(bytes: &[u8], encoding: &str, bom: bool) -> String {
-    let order = if encoding == "UTF-32LE" { u32::from_le_bytes } else { u32::from_be_bytes };
-    let units = bytes.chunks_exact(4).skip(usize::from(bom));
-    units.map(|unit| unit.first_chunk().and_then(|unit| char::from_u32(order(*unit))).unwrap_or('\u{FFFD}')).collect()
 }
 
 fn decode_quietly(bytes: &[u8]) -> Decoded<'_> {

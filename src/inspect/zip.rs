@@ -153,12 +153,12 @@ fn describe_names(index: &ZipIndex<'_>, max_members: u64, facts: &mut Facts) {
     }
     for clash in clashes(&names) {
         let (Some(name), Some(other)) = (names.get(clash.entry), names.get(clash.other)) else { continue };
-        let code = match clash.kind {
+        let signal = match clash.kind {
             ClashKind::SamePath if told.contains(name) => continue,
-            ClashKind::SamePath => "zip-duplicate-path",
-            ClashKind::FileAndFolder => "zip-file-and-folder",
+            ClashKind::SamePath => Signal::new("zip-duplicate-path"),
+            ClashKind::FileAndFolder => Signal::new("zip-file-and-folder"),
         };
-        facts.push(Signal::new(code).at(Place::member(*name)).arg("other", *other));
+        facts.push(signal.at(Place::member(*name)).arg("other", *other));
     }
 }
 
@@ -253,13 +253,13 @@ fn read_members(index: &ZipIndex<'_>, ctx: &mut Context, facts: &mut Facts, arch
                     }
                     // Data beside a document is ordinary in an archive; deposited alone it would prove nothing.
                     for signal in &mut inner.signals {
-                        let code = match signal.code.as_str() {
-                            "file-unknown-format" => "zip-member-unknown-format",
+                        let softened = match signal.code.as_str() {
+                            "file-unknown-format" => Signal::new("zip-member-unknown-format"),
                             // The lock that Word or Excel leaves beside a document that is open while the folder is zipped.
-                            "file-office-lock" if is_lock_name(&entry.name) => "zip-member-office-lock",
+                            "file-office-lock" if is_lock_name(&entry.name) => Signal::new("zip-member-office-lock"),
                             _ => continue,
                         };
-                        *signal = Signal { args: std::mem::take(&mut signal.args), ..Signal::new(code) };
+                        *signal = Signal { args: std::mem::take(&mut signal.args), ..softened };
                     }
                     member.facts = Some(Box::new(inner));
                     ctx.depth -= 1;

@@ -470,8 +470,9 @@ impl Job<'_> {
         };
         let telling = async {
             while let Some(item) = told.recv().await {
-                let id = item.item.clone();
-                if let Err(e) = self.tell(ITEM_CHECKED, &about.job, &id, &item).await {
+                // Another attempt may end its items in another order, so that `done` differs: another event, with another id.
+                let which = format!("{} {}", item.done, item.item);
+                if let Err(e) = self.tell(ITEM_CHECKED, &about.job, &which, &item).await {
                     tracing::warn!(error = chain(&e), "the progress of an item could not be told");
                 }
             }
