@@ -84,7 +84,7 @@ struct Hit {
     is_test: bool,
 }
 
-/// What belongs to nobody, and what reading for numbers may cost.
+/// The policy (among it, test numbers that are no person's) and the steps that reading for numbers may take.
 struct Counted<'a> {
     policy: &'a PrivacyPolicy,
     work: &'a Work,
@@ -141,7 +141,7 @@ fn redact(facts: &mut Facts, policy: &Counted<'_>) {
         })
         .collect();
     match &mut facts.detail {
-        // What the name did not make a table of is told by nobody, and holds the same numbers as the text.
+        // A table that the name did not settle is shown nowhere, and holds the same numbers as the text.
         Some(Detail::Text(text)) => text.as_table = None,
         Some(Detail::Workbook(workbook)) => {
             for sheet in &mut workbook.sheets {

@@ -511,7 +511,7 @@ struct Party {
     submission: Arc<Submission>,
     leans: Leans,
     recent: Recent,
-    /// Whether somebody wants to be told of single items.
+    /// Whether the judgement of single items is reported as they end.
     told: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What desktops make of a deposit's folder: shortcuts to web pages, lists of links, and files that nobody deposits.
+//! What desktops make of a deposit's folder: shortcuts to web pages, lists of links, and files that are no part of it.
 //!
 //! 1. A link is taken from whatever a vendor saved it as: a Windows shortcut (`*.url`), a macOS one (`*.webloc`), a line of
 //!    `liens.txt`, or a text that holds nothing but addresses.
@@ -9,6 +9,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use memchr::memmem;
+
+use crate::inspect::zip::APPLE_DOUBLE;
 
 /// Largest file that is read for links, bytes.
 const MAX_LINKS: u64 = 64 * 1024;
@@ -30,10 +32,7 @@ const NOISE: &[&str] = &[
     "$recycle.bin",
 ];
 
-/// First bytes of an AppleDouble file (RFC 1740), which macOS puts as `._name` beside `name` on file systems of others.
-const APPLE_DOUBLE: &[u8] = &[0x00, 0x05, 0x16, 0x07];
-
-/// Whether the entry `name` at `path` is one that nobody deposits.
+/// Whether the entry `name` at `path` is left behind by a desktop and no part of the deposit.
 pub fn is_noise(name: &str, path: &Path) -> bool {
     let lower = name.to_lowercase();
     if NOISE.contains(&lower.as_str()) || lower.starts_with(".~lock") || lower.starts_with("~$") {

@@ -125,7 +125,7 @@ impl Command {
     }
 }
 
-/// Tells a person that settings were read from a file that nobody named.
+/// Says which settings file was found and read, where the command line names none.
 fn tell_origin(config: &Config, lang: Lang) {
     if let Origin::WorkingDirectory(path) = &config.origin {
         let words = if lang == Lang::Fr { "Réglages lus dans" } else { "Settings read from" };

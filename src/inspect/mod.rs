@@ -102,6 +102,18 @@ fn contained<T>(parse: impl FnOnce() -> T) -> Option<T> {
 #[cfg(test)]
 mod work_tests;
 
+/// The bytes of `text` with its percent-encoding undone (RFC 3986 §2.1). What is no escape stays.
+pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
+    let (mut decoded, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    while let Some((byte, after)) = rest.split_first() {
+        let pair = after.first_chunk::<2>().filter(|_| *byte == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        let code = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        decoded.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    decoded
+}
+
 /// Runs of whitespace (and control characters) become one space; ends are trimmed.
 pub fn fold_whitespace(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());

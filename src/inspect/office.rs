@@ -220,7 +220,7 @@ pub fn record_container(zip: &ZipIndex<'_>, facts: &mut Facts) {
     }
 }
 
-/// Records parts of a package that are one file, or a file and the folder of another, to whoever unpacks it (ISO/IEC 29500-2
+/// Records parts of a package that are one file, or a file and the folder of another, to a program that unpacks it (ISO/IEC 29500-2
 /// §6.2.2.3 forbids both). Equal names are told by the caller.
 pub fn record_names(zip: &ZipIndex<'_>, facts: &mut Facts) {
     let names: Vec<&str> = zip.entries.iter().map(|e| e.name.as_str()).collect();

@@ -29,7 +29,7 @@ const MAX_NAME_PIECE: usize = 255;
 /// Windows without long paths: the whole path, the folder of extraction not counted.
 const MAX_NAME: usize = 240;
 /// AppleDouble (RFC 1740): what macOS adds beside every file.
-const APPLE_DOUBLE: &[u8] = &[0x00, 0x05, 0x16, 0x07];
+pub(crate) const APPLE_DOUBLE: &[u8] = &[0x00, 0x05, 0x16, 0x07];
 /// Names under which Windows starts a program whatever the content looks like.
 const SCRIPT_EXTENSIONS: &[&str] =
     &["bat", "cmd", "com", "cpl", "hta", "jse", "lnk", "msc", "pif", "ps1", "psm1", "reg", "scf", "scr", "url", "vbe", "vbs", "wsf", "wsh"];

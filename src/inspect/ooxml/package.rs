@@ -72,19 +72,7 @@ fn percent_decode(name: &str) -> String {
     if !name.contains('%') {
         return name.to_owned();
     }
-    let bytes = name.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while let Some(&b) = bytes.get(i) {
-        let code = (b == b'%')
-            .then(|| bytes.get(i + 1..i + 3))
-            .flatten()
-            .and_then(|h| std::str::from_utf8(h).ok())
-            .and_then(|h| u8::from_str_radix(h, 16).ok());
-        decoded.push(code.unwrap_or(b));
-        i += if code.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(decoded).unwrap_or_else(|_| name.to_owned())
+    String::from_utf8(crate::inspect::percent_decode(name)).unwrap_or_else(|_| name.to_owned())
 }
 
 /// The part that a relationships part belongs to: `word/_rels/document.xml.rels` → `word/document.xml`.

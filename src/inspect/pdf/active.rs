@@ -241,10 +241,7 @@ impl Walk {
                 }
                 let target = file_name(file, &target, budget)?;
                 let windows = file.entry(dict, "Win", budget)?;
-                let mut parameters = windows.dict_or_empty().has("P");
-                for system in ["Mac", "Unix"] {
-                    parameters |= dict.has(system);
-                }
+                let parameters = windows.dict_or_empty().has("P") || dict.has("Mac") || dict.has("Unix");
                 let elsewhere = file.entry(windows.dict_or_empty(), "F", budget)?;
                 let elsewhere = file_name(file, &elsewhere, budget)?;
                 // Without parameters, the target is opened as a double click would open it (§12.6.4.6).
@@ -315,8 +312,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Whether a signature dictionary is the licence mark of a form that Adobe Reader may fill in (§12.8.2.3), which signs for
-    /// nobody: its transform method, or the permissions of the catalogue that hold it, say so.
+    /// Whether a signature dictionary only marks a form that Adobe Reader may fill in (§12.8.2.3), which is no signature of a
+    /// person: its transform method, or the permissions of the catalogue that hold it, say so.
     fn grants_usage(&self, file: &mut File, dict: &Dict, budget: &mut Budget) -> Result<bool, Exceeded> {
         let references = file.entry(dict, "Reference", budget)?;
         for reference in references.items() {
@@ -359,13 +356,7 @@ fn script_of(address: &str) -> Option<String> {
     if !scheme.eq_ignore_ascii_case("javascript") && !scheme.eq_ignore_ascii_case("vbscript") {
         return None;
     }
-    let (mut decoded, mut rest) = (Vec::new(), script.as_bytes());
-    while let Some((byte, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| *byte == b'%').and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-        decoded.push(hex.unwrap_or(*byte));
-        rest = if hex.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    Some(String::from_utf8_lossy(&decoded).into_owned())
+    Some(String::from_utf8_lossy(&crate::inspect::percent_decode(script)).into_owned())
 }
 
 /// Scripts by which web pages say « this link leads nowhere »: nothing, a comment, `void(0)`, a constant.

@@ -340,7 +340,7 @@ fn judge_ratio(bytes: &[u8], inflated: u64, facts: &mut Facts) {
     }
 }
 
-/// Decodes streams that nothing else asked for, to find damaged ones; pictures are left to the viewer.
+/// Decodes streams that nothing else asked for, to find damaged ones; [`pictures`] looks at pictures.
 fn check_streams(file: &mut File, streams: &[u32], ctx: &mut Context) -> Result<(), Exceeded> {
     let until = ctx.budget.inflated().saturating_add(MAX_CHECKED);
     for num in streams {

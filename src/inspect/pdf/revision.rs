@@ -1,7 +1,7 @@
 //! What was added to a signed PDF after its last signature (ISO 32000-2 §12.8.1, §12.8.4).
 //!
 //! A signature covers the bytes up to its end. Long-term validation appends certificates, revocation data and document time
-//! stamps by design (§12.8.4.3, §12.8.5; ETSI EN 319 142-1 §5.4), in the same way in which somebody replaces a page. The objects
+//! stamps by design (§12.8.4.3, §12.8.5; ETSI EN 319 142-1 §5.4), in the same way in which a page is replaced. The objects
 //! of the two revisions are compared: what validation needs may be added, anything else that differs is a change.
 
 use std::collections::BTreeSet;
